@@ -1,0 +1,49 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Differences in the shape that ``ansible-playbook --diff`` prints."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+
+class Difference:
+    """Collects named before/after pairs; what is equal on both sides is left out of the printed diff."""
+
+    def __init__(self, header: str) -> None:
+        self._header = header
+        self._before: dict[str, t.Any] = {}
+        self._after: dict[str, t.Any] = {}
+
+    def add(self, name: str, before: t.Any, after: t.Any) -> None:
+        """Record that *name* goes from *before* to *after*; ``None`` means absent."""
+        if before != after:
+            if before is not None:
+                self._before[name] = before
+            if after is not None:
+                self._after[name] = after
+
+    def __bool__(self) -> bool:
+        return bool(self._before or self._after)
+
+    @property
+    def names(self) -> list[str]:
+        """The names that differ, sorted."""
+        return sorted(self._before.keys() | self._after.keys())
+
+    def as_result(self) -> dict[str, str]:
+        """Return the dict that a module returns as ``diff``."""
+        return {
+            "before_header": self._header,
+            "after_header": self._header,
+            "before": _text(self._before),
+            "after": _text(self._after),
+        }
+
+
+def _text(values: dict[str, t.Any]) -> str:
+    if not values:
+        return ""
+    return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
