@@ -1,0 +1,22 @@
+"""Makes the checkout importable as ``ansible_collections.modelship.core``, and the model packages importable by name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TREE = ROOT / ".build"
+
+
+def _link_collection() -> None:
+    link = TREE / "ansible_collections" / "modelship" / "core"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.symlink_to(ROOT, target_is_directory=True)
+    for path in (TREE, ROOT / "model" / "src"):
+        if str(path) not in sys.path:
+            sys.path.insert(0, str(path))
+
+
+_link_collection()
