@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import typing as t
@@ -20,7 +21,11 @@ class Progress:
     """
 
     def __init__(self, path: str | None = None) -> None:
-        self._stream: t.TextIO | None = open(path, "a", encoding="utf-8") if path else None  # noqa: SIM115
+        self._stream: t.TextIO | None = None
+        if path:
+            # progress is a courtesy: a file that cannot be opened must not stop the task
+            with contextlib.suppress(OSError):
+                self._stream = open(path, "a", encoding="utf-8")  # noqa: SIM115
         self._last_live = 0.0
 
     def step(self, text: str) -> None:
