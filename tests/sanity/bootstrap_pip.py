@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 ensurepip.bootstrap()
-# ansible-test runs this through a wrapper with `-c`, hence an environment free of its bootstrap marks
-environment = {name: value for name, value in os.environ.items() if name != "GET_PIP"}
+# ensurepip points pip at an empty configuration for the rest of this process; the host's own is wanted here
+environment = {name: value for name, value in os.environ.items() if name not in ("GET_PIP", "PIP_CONFIG_FILE")}
 options = [option for option in sys.argv[1:] if option not in ("--no-setuptools", "--no-wheel")]
 sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *options], env=environment))

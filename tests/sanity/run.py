@@ -21,9 +21,9 @@ def pip_configuration() -> str:
     listing = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
     settings = {}
     for line in listing.stdout.splitlines():
-        name, _, value = line.partition("=")
-        section, _, option = name.partition(".")
-        if section in (":env:", "global", "install") and option:
+        name, separator, value = line.partition("=")
+        section, dot, option = name.partition(".")
+        if section in (":env:", "global", "install") and option and separator and dot:
             settings[option.lstrip(".")] = value.strip("'")
     return "[global]\n" + "".join(f"{option} = {value}\n" for option, value in sorted(settings.items()))
 
@@ -36,7 +36,8 @@ def main() -> int:
     collection.mkdir(parents=True)
     with tarfile.open(archive) as bundle:
         bundle.extractall(collection, filter="data")
-    # ansible-test lists files through git where it can, which is also how it tells them from its own output
+    # ansible-test lists files through git where it can, which is how it tells them from its own output
+    (collection / ".gitignore").write_text("/tests/output/\n")
     subprocess.run(["git", "init", "-q"], cwd=collection, check=True)
     subprocess.run(["git", "add", "-A"], cwd=collection, check=True)
 

@@ -1,0 +1,97 @@
+# Targets: `make help`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+INVENTORY ?= inventories/local
+ARGS ?=
+# the first Python >= 3.11 found
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+BIN := .venv/bin
+COLLECTION := .build/ansible_collections/modelship/core
+PLAYBOOK := $(BIN)/ansible-playbook -i $(INVENTORY)
+
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo; echo 'INVENTORY=inventories/… chooses the environment, ARGS="-e name=value --tags …" goes to ansible-playbook.'
+
+# --- set-up -------------------------------------------------------------------------------------------------------
+
+.venv/controller: requirements/controller.txt
+	@[ -n "$(PYTHON)" ] || { echo 'Python 3.11 or later is needed: install it, or name it with PYTHON=…'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -q && apt-get install -qy python3-venv; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/controller.txt
+	@touch $@
+
+.venv/dev: .venv/controller requirements/dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(COLLECTION):
+	@mkdir -p $(dir $(COLLECTION))
+	@ln -sfn ../../.. $(COLLECTION)
+
+.PHONY: setup
+setup: .venv/controller $(COLLECTION) ## the virtual environment and the importable collection
+
+# --- the line -----------------------------------------------------------------------------------------------------
+
+.PHONY: site check provision release deploy destroy
+site: setup ## from the model's source to a verified endpoint
+	$(PLAYBOOK) playbooks/site.yml $(ARGS)
+
+check: setup ## what `make site` would change, and why; changes nothing
+	$(PLAYBOOK) playbooks/site.yml --check --diff $(ARGS)
+
+provision: setup ## only the machine: Docker, registry, trainer, Prometheus
+	$(PLAYBOOK) playbooks/provision.yml $(ARGS)
+
+release: setup ## only train, compress, evaluate, build, push
+	$(PLAYBOOK) playbooks/release.yml $(ARGS)
+
+deploy: setup ## only deploy and verify the newest release
+	$(PLAYBOOK) playbooks/deploy.yml $(ARGS)
+
+destroy: setup ## remove what the collection made, and only that
+	$(PLAYBOOK) playbooks/destroy.yml $(ARGS)
+
+# --- checks -------------------------------------------------------------------------------------------------------
+
+.PHONY: test lint sanity unit integration bench lock clean
+test: lint sanity ## everything: lint, sanity, unit and integration tests
+	$(BIN)/python -m pytest
+
+lint: .venv/dev $(COLLECTION) ## ruff, mypy, ansible-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/ansible-lint --offline --profile production
+
+sanity: .venv/dev ## ansible-test sanity on the built collection
+	@mkdir -p .cache/sanity
+	$(BIN)/ansible-galaxy collection build --force --output-path .cache/sanity .
+	$(BIN)/python tests/sanity/run.py .cache/sanity/modelship-core-*.tar.gz .cache/sanity
+
+unit: .venv/dev ## fast tests only
+	$(BIN)/python -m pytest tests/unit
+
+integration: .venv/dev $(COLLECTION) ## the tests with real servers only
+	$(BIN)/python -m pytest tests/integration
+
+bench: .venv/dev $(COLLECTION) ## figures side by side: serving, image, cold start, rebuild, no-change run
+	$(BIN)/python -m tests.bench
+
+lock: ## resolve the lock files anew (needs uv)
+	for name in controller dev; do uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
+	$(MAKE) -C model lock
+
+clean: ## remove what these targets made in this folder
+	rm -rf .venv .build .cache
