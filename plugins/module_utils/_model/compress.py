@@ -1,0 +1,68 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``model_compress``: a release becomes a smaller one that can be served, and must pass its gates."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._core.errors import ModelshipError
+from .._core.runner import Context, Outcome
+from . import gates, making, options
+
+METHODS = ["prune", "distill", "quantize", "float16"]
+
+SPEC: dict[str, t.Any] = {
+    "release": {"type": "path", "required": True},
+    "project": {"type": "path"},
+    "methods": {"type": "list", "elements": "str", "choices": METHODS},
+    "options": {"type": "dict", "default": {}},
+    "gates": {"type": "dict", "default": {}},
+    **options.RELEASES,
+    **options.WORK,
+    **options.OVERRIDES,
+    **options.TRAINER,
+}
+
+
+def compress(parameters: dict[str, t.Any], context: Context) -> Outcome:
+    """Compress the release, or find what was made of it before, and judge the result's gates on every run.
+
+    :raises ModelshipError: a gate fails (kind ``gate``); see :func:`making.make` for the others.
+    """
+    gates.limits({}, parameters["gates"])  # a misspelt gate must not cost a compression
+    request = options.request_of(
+        parameters, ("release", "project", "releases", "work"), ("methods", "options", "parameters", "data")
+    )
+    if not parameters["release"] and not context.check:
+        raise ModelshipError("release: the path is empty: give the folder of the release to compress")
+    pending = making.path_pending("the release to compress", request.get("release"))
+    if not pending and parameters["project"]:
+        pending = making.path_pending("the model project", request["project"])
+    job = making.Job("compress", "compress", "compressed", request)
+    made = making.make(options.trainer_of(parameters), job, context, pending)
+    wanted = gates.limits((made.plan or {}).get("gates") or {}, parameters["gates"])
+    if not made.exists:
+        return made.outcome(gates=[])
+    judged = gates.judge(wanted, measured(made.release))
+    gates.enforce(judged, f"release {made.release['digest']}", changed=made.changed, release=made.release)
+    for line in gates.table(judged) if judged and made.changed else []:
+        context.progress.step(line)
+    return made.outcome(gates=judged)
+
+
+def measured(release: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Return the values of the gates that a release itself answers: accuracy drop, size ratio and size in bytes."""
+    compression = release["compression"]
+    if compression is None:
+        return {
+            "accuracy_drop": gates.NOT_APPLICABLE,
+            "size_ratio": gates.NOT_APPLICABLE,
+            "size_bytes": release["size"],
+        }
+    return {
+        "accuracy_drop": compression.get("accuracy_drop"),
+        "size_ratio": compression.get("size_ratio"),
+        "size_bytes": release["size"],
+    }
