@@ -18,7 +18,9 @@ PIP_BOOTSTRAP = "get_pip_24_2.py"
 
 def pip_configuration() -> str:
     """Return the host's own pip settings (files and environment) as the text of one configuration file."""
-    listing = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    )
     settings = {}
     for line in listing.stdout.splitlines():
         name, separator, value = line.partition("=")

@@ -9,7 +9,9 @@ import hashlib
 import re
 import typing as t
 
-_SECRET = re.compile(r"pass(word|wd|phrase)?$|secret|token|api_?key|credential|private_?key|authorization", re.IGNORECASE)
+_SECRET = re.compile(
+    r"pass(word|wd|phrase)?$|secret|token|api_?key|credential|private_?key|authorization", re.IGNORECASE
+)
 
 
 def is_secret_name(name: str) -> bool:

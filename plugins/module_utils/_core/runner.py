@@ -45,7 +45,7 @@ class Context:
 PROGRESS_OPTION: dict[str, t.Any] = {"_progress": {"type": "path"}}
 
 
-def run(module: AnsibleModule, logic: t.Callable[[dict[str, t.Any], Context], Outcome]) -> t.NoReturn:
+def run(module: AnsibleModule, logic: t.Callable[[dict[str, t.Any], Context], Outcome]) -> None:
     """Call ``logic(parameters, context)`` and end the module with its outcome, or with a clear failure."""
     parameters = dict(module.params)
     try:

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ansible_collections.modelship.core.plugins.module_utils._core.diff import Difference
+from ansible_collections.modelship.core.plugins.module_utils._core.progress import Progress
+from ansible_collections.modelship.core.plugins.module_utils._core.redaction import redact_mapping
+from ansible_collections.modelship.core.plugins.plugin_utils.live import Follower
+
+
+def _follower(path: Path, shown: list[str], *, live: bool) -> Follower:
+    return Follower(lambda offset: path.read_bytes()[offset:] if path.exists() else b"", shown.append, live=live)
+
+
+def test_who_watches_sees_everything_and_ci_sees_steps(tmp_path: Path) -> None:
+    path = tmp_path / "progress"
+    watcher: list[str] = []
+    ci: list[str] = []
+    with _follower(path, watcher, live=True), _follower(path, ci, live=False):
+        progress = Progress(str(path))
+        progress.step("training starts")
+        progress.live("epoch 1/2")
+        progress.live("epoch 1/2 again", at_most_every=60)
+        progress.step("training ends")
+    assert watcher == ["training starts", "epoch 1/2", "training ends"]
+    assert ci == ["training starts", "training ends"]
+
+
+def test_half_a_line_and_rubbish_are_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "progress"
+    whole = json.dumps({"text": "one", "live": False}).encode()
+    path.write_bytes(b"rubbish\n[1]\n" + whole[:10])
+    shown: list[str] = []
+    follower = _follower(path, shown, live=True)
+    follower.poll()
+    assert shown == []
+    path.write_bytes(b"rubbish\n[1]\n" + whole + b"\n")
+    follower.poll()
+    assert shown == ["one"]
+
+
+def test_a_progress_file_that_cannot_be_opened_does_not_fail_the_task(tmp_path: Path) -> None:
+    Progress(str(tmp_path / "no" / "folder")).step("on we go")
+
+
+def test_difference_leaves_out_what_is_equal() -> None:
+    difference = Difference("deployment digits")
+    difference.add("image", "a", "b")
+    difference.add("port", 5000, 5000)
+    difference.add("replicas", None, 2)
+    assert difference.names == ["image", "replicas"]
+    assert difference.as_result() == {
+        "before_header": "deployment digits",
+        "after_header": "deployment digits",
+        "before": '{\n  "image": "a"\n}\n',
+        "after": '{\n  "image": "b",\n  "replicas": 2\n}\n',
+    }
+    assert not Difference("x")
+
+
+def test_secrets_show_only_whether_they_changed() -> None:
+    first = redact_mapping({"API_KEY": "s3cret", "LEVEL": "info"})
+    assert first["LEVEL"] == "info"
+    assert "s3cret" not in first["API_KEY"]
+    assert first["API_KEY"] != redact_mapping({"API_KEY": "other"})["API_KEY"]
