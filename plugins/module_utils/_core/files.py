@@ -67,7 +67,7 @@ def new_folder(path: str) -> t.Iterator[str]:
         os.makedirs(parent, exist_ok=True)
         temporary = tempfile.mkdtemp(dir=parent, prefix=".new-")
         try:
-            os.chmod(temporary, 0o755)  # noqa: S103 - what mkdir gives; mkdtemp's 0700 would hide it
+            os.chmod(temporary, 0o755)
             yield temporary
             os.rename(temporary, path)
         except BaseException:
