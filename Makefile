@@ -72,6 +72,7 @@ lint: .venv/dev $(COLLECTION) ## ruff, mypy, ansible-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/sanity/role_docs.py --check
 	$(BIN)/ansible-lint --offline --profile production
 
 sanity: .venv/dev ## ansible-test sanity on the built collection
