@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two kinds of failure: one that ends the process at start, one that a client is told about."""
+
+from __future__ import annotations
+
+
+class StartError(Exception):
+    """The server cannot start; its message is the one line that the user sees on stderr (exit code 1)."""
+
+
+class RequestError(Exception):
+    """A request that cannot be answered.
+
+    :param status: the HTTP status.
+    :param message: one line that names the field and says what was expected.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message

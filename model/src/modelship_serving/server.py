@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Processes and signals: one worker in this process, or several forked from it; SIGTERM drains."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import time
+import types
+import typing as t
+
+from .errors import StartError
+from .logs import Log
+from .metrics import Counters
+from .release import Release, load_release
+from .settings import Settings
+
+#: While draining, the listener stays open until no request has come for this long: clients and proxies need a moment to
+#: learn that the server is going, and whatever still arrives is answered.
+QUIET_SECONDS = 0.3
+#: The last part of the drain time is kept for closing connections.
+_CLOSING_SHARE = 0.2
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code.
+
+    :raises StartError: the release or the model cannot be served.
+    """
+    # As PID 1 of a container a process ignores signals that it has no handler for, so there is one from the start.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit_now)
+    log = Log(settings.log_level)
+    release = load_release(settings.release)
+    counters = Counters(settings.workers)
+    if settings.workers == 1:
+        return serve(settings, release, counters, 0, log)
+    return _supervise(settings, release, counters, log)
+
+
+def _exit_now(_number: int, _frame: types.FrameType | None) -> None:
+    os._exit(0)
+
+
+def serve(settings: Settings, release: Release, counters: Counters, worker: int, log: Log) -> int:
+    """Load the model and answer requests in this process until told to stop; return the exit code."""
+    started = time.monotonic()
+    from .app import App
+    from .model import Model
+
+    model = Model(release, settings.workers, log)
+    app = App(model, settings, counters, counters.row(worker), log)
+    # What is there now stays for good: keep the collector from walking over it again and again.
+    gc.collect()
+    gc.freeze()
+    log.info(
+        "serving",
+        host=settings.host,
+        port=settings.port,
+        worker=worker,
+        name=release.name,
+        release=release.digest,
+        format=release.format,
+        inference_ms=round(model.seconds * 1000, 3),
+        load_seconds=round(time.monotonic() - started, 3),
+    )
+    code = asyncio.run(_serve(app, settings, log))
+    model.close()
+    return code
+
+
+async def _serve(app: t.Any, settings: Settings, log: Log) -> int:
+    from granian.constants import HTTPModes, Interfaces
+    from granian.log import LogLevels
+    from granian.server.embed import Server
+
+    server = Server(
+        app.handle,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.RSGI,
+        http=HTTPModes.auto,
+        websockets=False,
+        backlog=1024,
+        runtime_blocking_threads=1,
+        log_level=LogLevels.critical,
+        log_dictconfig=_STDERR_LOGS,
+    )
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = loop.create_task(server.serve())
+    stopping = loop.create_task(stop.wait())
+    parent = loop.create_task(_orphaned(stop)) if settings.workers > 1 else None
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if parent is not None:
+        parent.cancel()
+    if not stop.is_set():
+        stopping.cancel()
+        failure = serving.exception()
+        raise StartError(f"cannot listen on {settings.host}:{settings.port}: {failure or 'the listener ended'}")
+    await _drain(app, server, serving, settings.drain_seconds, log)
+    return 0
+
+
+async def _drain(app: t.Any, server: t.Any, serving: asyncio.Task[None], seconds: float, log: Log) -> None:
+    """Answer until nobody asks any more, then close; the process ends within *seconds* whatever clients do."""
+    began = time.monotonic()
+    app.draining = True
+    log.info("draining", in_flight=app.in_flight)
+    patience = began + seconds * (1 - _CLOSING_SHARE)
+    while (now := time.monotonic()) < patience:
+        if app.in_flight == 0 and now - max(began, app.last_request) >= QUIET_SECONDS:
+            break
+        await asyncio.sleep(0.02)
+    server.stop()
+    await asyncio.wait((serving,), timeout=max(0.0, began + seconds - time.monotonic()))
+    if not serving.done():
+        log.warning("drain time is over, closing connections that are still open", in_flight=app.in_flight)
+        os._exit(0)
+    log.info("stopped", seconds=round(time.monotonic() - began, 3))
+
+
+async def _orphaned(stop: asyncio.Event) -> None:
+    """Stop the worker when its supervisor is gone (killed outright, it could pass on no signal)."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(1)
+    stop.set()
+
+
+#: Granian's own messages are few and plain text; only a critical one is worth breaking the JSON lines for.
+_STDERR_LOGS: dict[str, t.Any] = {
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr"},
+        "access": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr"},
+    },
+    "formatters": {},
+}
+
+
+class _Stop(Exception):  # noqa: N818 - a signal, not an error
+    """Raised in the supervisor by SIGTERM and SIGINT."""
+
+
+def _supervise(settings: Settings, release: Release, counters: Counters, log: Log) -> int:
+    """Fork the workers, replace one that dies, pass SIGTERM on; return the exit code."""
+    workers: dict[int, tuple[int, float]] = {}
+
+    def start(number: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                for name in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(name, _exit_now)
+                code = serve(settings, release, counters, number, log)
+            except StartError as exc:
+                print(f"modelship_serving: {exc}", file=sys.stderr, flush=True)
+            finally:
+                os._exit(code)
+        workers[pid] = (number, time.monotonic())
+
+    def stop(_number: int, _frame: types.FrameType | None) -> None:
+        raise _Stop
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    failed = False
+    try:
+        for number in range(settings.workers):
+            start(number)
+        while True:
+            pid, status = os.wait()
+            if pid not in workers:
+                continue  # as PID 1: an orphan that was ours to reap
+            number, since = workers.pop(pid)
+            code = os.waitstatus_to_exitcode(status)
+            log.error("worker ended", worker=number, code=code)
+            if time.monotonic() - since < 2:
+                failed = True  # it cannot even start: no use in trying for ever
+                break
+            start(number)
+    except _Stop:
+        pass
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    for pid in workers:
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + settings.drain_seconds + 1
+    while workers and time.monotonic() < deadline:
+        pid, _status = os.waitpid(-1, os.WNOHANG)
+        workers.pop(pid, None)
+        if pid == 0:
+            time.sleep(0.02)
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    return 1 if failed else 0

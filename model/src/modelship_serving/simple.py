@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``POST /predict``: ``{"image": […]}`` for one sample, ``{"instances": […]}`` for several."""
+
+from __future__ import annotations
+
+import typing as t
+
+import msgspec
+
+from .errors import RequestError
+from .model import Model
+from .tensors import Array, Field
+
+_encode = msgspec.json.Encoder().encode
+_decode_any = msgspec.json.Decoder().decode
+
+#: What a JSON decoder raises on bad input: bad syntax, bad UTF-8 (a ValueError), arrays nested without end.
+DECODE_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)
+
+
+def decode_object(body: bytes) -> dict[str, t.Any]:
+    """Decode *body* as a JSON object.
+
+    :raises RequestError: 400, not JSON or not an object.
+    """
+    try:
+        value = _decode_any(body)
+    except DECODE_ERRORS as exc:
+        reason = "arrays nested too deep" if isinstance(exc, RecursionError) else str(exc)
+        raise RequestError(400, f"body: not JSON: {reason}" if body else "body: empty, expected a JSON object") from None
+    if type(value) is not dict:
+        raise RequestError(400, "body: expected a JSON object")
+    return value
+
+
+class Simple:
+    """The simple protocol for one model.
+
+    A classifier's answer has ``result`` (the class), ``label`` (where the release has labels) and ``probabilities``; any
+    other model's has ``result`` only (a number, or an array).
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._fields = model.fields
+        self._release = model.release.digest
+        signature = model.release.signature
+        self._labels = list(signature.labels) if signature.labels else None
+        self._output, self._classifier = _answer_output(model)
+        # The common request, one flat array of numbers per input, is decoded and type-checked in one pass in C.
+        names = [(field.name, list[field.element]) for field in self._fields]  # type: ignore[name-defined]
+        try:
+            shape = msgspec.defstruct("Sample", names, forbid_unknown_fields=True, gc=False)
+            self._decode_flat: t.Callable[[bytes], t.Any] | None = msgspec.json.Decoder(shape).decode
+        except (TypeError, ValueError):  # a name that is no Python identifier
+            self._decode_flat = None
+        self._single = self._fields[0] if len(self._fields) == 1 else None
+
+    async def predict(self, body: bytes) -> bytes:
+        """Answer one request body.
+
+        :raises RequestError: 400 for what is not a JSON object, 422 for what does not fit the signature.
+        """
+        arrays = self._flat(body)
+        count = None
+        if arrays is None:
+            arrays, count = self._general(decode_object(body))
+        outputs = await self._model.infer(arrays, count or 1)
+        values = outputs[self._output].tolist()
+        if count is None:
+            return _encode({**self._answer(values[0]), "release": self._release})
+        return _encode({"predictions": [self._answer(value) for value in values], "release": self._release})
+
+    def _flat(self, body: bytes) -> list[Array] | None:
+        """Read the common form; ``None`` for any other, right or wrong."""
+        if self._decode_flat is None:
+            return None
+        try:
+            sample = self._decode_flat(body)
+        except DECODE_ERRORS:
+            return None
+        field = self._single
+        if field is not None:
+            values = getattr(sample, field.name)
+            return [field.array(values)] if len(values) == field.size else None
+        columns = [(field, getattr(sample, field.name)) for field in self._fields]
+        if any(len(values) != field.size for field, values in columns):
+            return None
+        return [field.array(values) for field, values in columns]
+
+    def _general(self, request: dict[str, t.Any]) -> tuple[list[Array], int | None]:
+        if "instances" not in request or any(field.name == "instances" for field in self._fields):
+            self._check_names(request, "")
+            return [self._column(field, [request[field.name]], [field.name]) for field in self._fields], None
+        if len(request) > 1:
+            other = next(name for name in request if name != "instances")
+            raise RequestError(422, f"{other}: not allowed beside 'instances'")
+        instances = request["instances"]
+        if type(instances) is not list or not instances:
+            raise RequestError(422, "instances: expected a non-empty array of samples")
+        if self._single is not None and type(instances[0]) is not dict:
+            places = [f"instances[{i}]" for i in range(len(instances))]
+            return [self._column(self._single, instances, places)], len(instances)
+        for i, instance in enumerate(instances):
+            if type(instance) is not dict:
+                raise RequestError(422, f"instances[{i}]: expected an object with {self._names()}")
+            self._check_names(instance, f"instances[{i}].")
+        return [
+            self._column(
+                field,
+                [instance[field.name] for instance in instances],
+                [f"instances[{i}].{field.name}" for i in range(len(instances))],
+            )
+            for field in self._fields
+        ], len(instances)
+
+    def _column(self, field: Field, samples: list[t.Any], places: list[str]) -> Array:
+        flats = [field.flatten(sample, field.shape, place) for sample, place in zip(samples, places, strict=True)]
+        if len(flats) == 1:
+            return field.array(flats[0], 1, places[0])
+        try:
+            return field.array([value for flat in flats for value in flat], len(flats))
+        except RequestError:
+            for flat, place in zip(flats, places, strict=True):
+                field.array(flat, 1, place)  # raises for the first one at fault, by its own name
+            raise
+
+    def _names(self) -> str:
+        return ", ".join(f"'{field.name}'" for field in self._fields)
+
+    def _check_names(self, request: dict[str, t.Any], where: str) -> None:
+        for field in self._fields:
+            if field.name not in request:
+                got = ", ".join(f"'{name[:40]}'" for name in list(request)[:5]) or "nothing"
+                raise RequestError(422, f"{where}{field.name}: missing, expected {field.describe()}; got {got}")
+        known = {field.name for field in self._fields}
+        for name in request:
+            if name not in known:
+                raise RequestError(422, f"{where}{name[:40]}: unknown field, expected {self._names()}")
+
+    def _answer(self, value: t.Any) -> dict[str, t.Any]:
+        if not self._classifier:
+            return {"result": value}
+        result = value.index(max(value))
+        if self._labels is None:
+            return {"result": result, "probabilities": value}
+        return {"result": result, "label": self._labels[result], "probabilities": value}
+
+
+def _answer_output(model: Model) -> tuple[int, bool]:
+    """Find the output that answers, and whether it holds one number for each of several classes."""
+    signature = model.release.signature
+    for index, spec in enumerate(signature.outputs):
+        classes = spec.shape[1] if len(spec.shape) == 2 else 0
+        if spec.dtype.startswith("float") and (classes == len(signature.labels) if signature.labels else classes > 1):
+            return index, True
+    return 0, False
