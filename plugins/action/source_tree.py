@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 import typing as t
 import zipfile
@@ -42,6 +43,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         wanted = answer.pop("_wanted", None)
         if wanted is not None:
             arguments["_archive"] = self._send(source, wanted)
+            arguments["_git"] = _git(source)
             answer = self._execute_module(module_args=arguments, task_vars=task_vars)
         if answer.get("tree") and answer["tree"]["path"] is None and self._host_is_here():
             # in check mode dest is not up to date; on the same machine, what it would become can be read here
@@ -72,3 +74,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _host_is_here(self) -> bool:
         return self._connection.transport in ("local", "ansible.builtin.local")
+
+
+def _git(folder: str) -> dict[str, t.Any] | None:
+    """Return the ``commit`` of the folder's repository and whether the folder was ``dirty``; None outside of one."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", folder, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - The modelship authors (@modelship)
 description:
-  - Compresses a release by the methods given, in their order, and converts it to a format that can be served (LiteRT
+  - Compresses a release by the methods given, and converts it to a format that can be served (LiteRT
     for Keras, ONNX for scikit-learn). The result is a new release; the old one stays as it is.
   - Where the same release was compressed in the same way before, nothing is computed.
   - The gates are judged on every run, from the numbers in the release. A changed gate recomputes nothing. A gate that
@@ -28,11 +28,17 @@ options:
     description:
       - The model project's folder on the host; gives the defaults of O(methods) and O(gates), the data to calibrate and
         measure with, and the student to distil into.
-      - Not needed for an imported release, which has samples of its own.
+      - One of O(project) and O(samples) is required.
+    type: path
+  samples:
+    description:
+      - An C(.npz) file with the array C(x) to calibrate with, and C(y) to measure the accuracy with, for a release that
+        has no project, such as an imported one. Where both are given, it takes the place of the project's data.
     type: path
   methods:
     description:
-      - What to do, in this order; by default what C(model.yml) says under C(compress).
+      - What to do, by default what C(model.yml) says under C(compress). Several methods run in the order V(distill),
+        V(prune), V(quantize) or V(float16), in whatever order they are written; the last two exclude each other.
       - V(prune) sets small weights to zero with fine-tuning; V(distill) trains the project's smaller C(student) on the
         release's answers; V(quantize) makes weights and activations 8-bit integers; V(float16) halves the weights.
       - An empty list converts only.
@@ -41,7 +47,9 @@ options:
     choices: [prune, distill, quantize, float16]
   options:
     description:
-      - Options of the methods, as the trainer's documentation names them.
+      - Options of the methods that override those of C(model.yml), such as C(sparsity) (V(prune), default V(0.5)),
+        C(prune_epochs), C(distill_epochs), C(temperature) and C(calibration_samples) (V(quantize), default V(256)).
+        Unknown names are errors.
     type: dict
     default: {}
   gates:
@@ -201,7 +209,7 @@ from ansible_collections.modelship.core.plugins.module_utils._model.options impo
 
 def main() -> None:
     """Run the module."""
-    run(TrainerModule(argument_spec=SPEC, supports_check_mode=True), compress)
+    run(TrainerModule(argument_spec=SPEC, supports_check_mode=True, required_one_of=[("project", "samples")]), compress)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ options:
     type: path
   samples:
     description:
-      - An C(.npz) file with the arrays C(x) and C(y) to evaluate on instead of a project's test data.
+      - An C(.npz) file with the arrays C(x) and C(y) to evaluate on; it takes the place of a project's test data.
     type: path
   dest:
     description:
@@ -172,15 +172,8 @@ from ansible_collections.modelship.core.plugins.module_utils._model.options impo
 
 def main() -> None:
     """Run the module."""
-    run(
-        TrainerModule(
-            argument_spec=SPEC,
-            supports_check_mode=True,
-            required_one_of=[("project", "samples")],
-            mutually_exclusive=[("project", "samples")],
-        ),
-        evaluate,
-    )
+    required = [("project", "samples")]
+    run(TrainerModule(argument_spec=SPEC, supports_check_mode=True, required_one_of=required), evaluate)
 
 
 if __name__ == "__main__":

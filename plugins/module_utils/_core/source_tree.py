@@ -19,7 +19,8 @@ from .errors import ModelshipError
 from .files import explained, locked
 from .runner import Context, Outcome
 
-#: Marks a folder as made here, so that nothing else is ever replaced; a dot file, and so no part of the content.
+#: Marks a folder as made here, so that nothing else is ever replaced; a dot file, and so no part of the content. It holds
+#: ``{"digest": "sha256:…", "git": {"commit": "…", "dirty": bool} or null}``: where the content came from.
 MARKER = ".modelship-tree"
 
 _FOLDER_MODE = 0o755
@@ -32,9 +33,10 @@ SPEC: dict[str, t.Any] = {
     "src": {"type": "path", "required": True},
     "dest": {"type": "path", "required": True},
     "force": {"type": "bool", "default": False},
-    # from the action plugin: what src holds, and the archive of what dest lacks
+    # from the action plugin: what src holds, the archive of what dest lacks, and the commit they are from
     "_tree": {"type": "dict"},
     "_archive": {"type": "path"},
+    "_git": {"type": "dict"},
 }
 
 
@@ -67,7 +69,8 @@ def source_tree(parameters: dict[str, t.Any], context: Context) -> Outcome:
     if parameters["_archive"] is None:
         wanted = [name for name, digest in tree.items() if present.get(name) != digest]
         return Outcome(True, {**result, "_wanted": wanted}, difference)
-    _replace(dest, tree, present, parameters["_archive"])
+    marker = {"digest": result["tree"]["digest"], "git": parameters.get("_git")}
+    _replace(dest, tree, present, parameters["_archive"], marker)
     return Outcome(True, result, difference, f"{dest} updated: {counts}")
 
 
@@ -90,7 +93,7 @@ def _refuse_foreign(dest: str, force: bool) -> None:
             )
 
 
-def _replace(dest: str, tree: t.Mapping[str, str], present: t.Mapping[str, str], archive: str) -> None:
+def _replace(dest: str, tree: t.Mapping[str, str], present: t.Mapping[str, str], archive: str, marker: t.Any) -> None:
     """Build the new folder beside *dest* and put it in its place; a kill leaves the old one or the new one there."""
     parent, base = os.path.split(dest)
     prefix = f".new-{base}-"
@@ -101,6 +104,7 @@ def _replace(dest: str, tree: t.Mapping[str, str], present: t.Mapping[str, str],
         new = tempfile.mkdtemp(dir=parent, prefix=prefix)
         try:
             _fill(new, dest, tree, present, archive)
+            _mark(new, marker)
             if tree_files(new) != tree:
                 raise ModelshipError(
                     "the source changed while it was being copied: run again", kind="changed_meanwhile"
@@ -123,10 +127,13 @@ def _fill(new: str, old: str, tree: t.Mapping[str, str], present: t.Mapping[str,
                 with sent.open(name) as source, open(path, "wb") as target:
                     shutil.copyfileobj(source, target)
             os.chmod(path, _FILE_MODE)
-    marker = os.path.join(new, MARKER)
-    with open(marker, "wb") as stream:
-        stream.write(canonical_json({"digest": sha256_bytes(canonical_json(dict(tree)))}))
-    os.chmod(marker, _FILE_MODE)
+
+
+def _mark(folder: str, content: t.Any) -> None:
+    path = os.path.join(folder, MARKER)
+    with open(path, "wb") as stream:
+        stream.write(canonical_json(content))
+    os.chmod(path, _FILE_MODE)
 
 
 def _make_folders(folder: str) -> None:

@@ -16,6 +16,7 @@ METHODS = ["prune", "distill", "quantize", "float16"]
 SPEC: dict[str, t.Any] = {
     "release": {"type": "path", "required": True},
     "project": {"type": "path"},
+    "samples": {"type": "path"},
     "methods": {"type": "list", "elements": "str", "choices": METHODS},
     "options": {"type": "dict", "default": {}},
     "gates": {"type": "dict", "default": {}},
@@ -33,13 +34,11 @@ def compress(parameters: dict[str, t.Any], context: Context) -> Outcome:
     """
     gates.limits({}, parameters["gates"])  # a misspelt gate must not cost a compression
     request = options.request_of(
-        parameters, ("release", "project", "releases", "work"), ("methods", "options", "parameters", "data")
+        parameters, ("release", "project", "samples", "releases", "work"), ("methods", "options", "parameters", "data")
     )
     if not parameters["release"] and not context.check:
         raise ModelshipError("release: the path is empty: give the folder of the release to compress")
-    pending = making.path_pending("the release to compress", request.get("release"))
-    if not pending and parameters["project"]:
-        pending = making.path_pending("the model project", request["project"])
+    pending = making.inputs_pending(request, "compress")
     job = making.Job("compress", "compress", "compressed", request)
     made = making.make(options.trainer_of(parameters), job, context, pending)
     wanted = gates.limits((made.plan or {}).get("gates") or {}, parameters["gates"])

@@ -41,7 +41,7 @@ def evaluate(parameters: dict[str, t.Any], context: Context) -> Outcome:
         raise ModelshipError("release: the path is empty: give the folder of the release to evaluate")
     trainer = options.trainer_of(parameters)
     request = options.request_of(parameters, ("release", "project", "samples", "dest"), ("parameters", "data"))
-    if context.check and (pending := _pending(request) or making.trainer_pending(trainer)):
+    if context.check and (pending := making.inputs_pending(request, "evaluate") or making.trainer_pending(trainer)):
         return _foreseen(f"{pending}: {_PENDING}")
     try:
         plan = making.ask(trainer, "evaluate", request)
@@ -55,13 +55,14 @@ def evaluate(parameters: dict[str, t.Any], context: Context) -> Outcome:
     before = _evaluation(request["dest"])
     if plan["existing"]:
         answer: dict[str, t.Any] = {
-            "evaluation": before,
+            "evaluation": plan.get("evaluation") or before,
             "report": os.path.join(request["dest"], "report.html"),
             "cached": True,
         }
     elif context.check:
         difference.add("evaluation", _numbers(before) or None, release.UNKNOWN)
-        return Outcome(True, _nothing(), difference, f"release {subject['digest']}: {_PENDING}")
+        message = f"release {subject['digest'][:19]} was not evaluated on this data: it would be"
+        return Outcome(True, _nothing(), difference, message, making.trainer_lacks(trainer, plan))
     else:
         answer = _run(trainer, request, context)
     evaluation = answer["evaluation"]
@@ -76,14 +77,6 @@ def evaluate(parameters: dict[str, t.Any], context: Context) -> Outcome:
     for line in gates.table(judged) if judged and changed else []:
         context.progress.step(line)
     return Outcome(changed, {**result, "gates": judged}, difference, _message(subject, evaluation, changed))
-
-
-def _pending(request: t.Mapping[str, t.Any]) -> str:
-    pending = making.path_pending("the release to evaluate", request.get("release"))
-    for name, what in (("project", "the model project"), ("samples", "the file of samples")):
-        if not pending and name in request:
-            pending = making.path_pending(what, request[name])
-    return pending
 
 
 def _run(trainer: Trainer, request: dict[str, t.Any], context: Context) -> dict[str, t.Any]:

@@ -87,7 +87,8 @@ def make(trainer: Trainer, job: Job, context: Context, pending: str = "") -> Mad
     if context.check:
         release.compare_results(before, None, difference)
         message = f"{reason}: a release would be {job.past}"
-        return Made(release.predicted(job.kind, plan), True, False, difference, message, plan)
+        warnings = trainer_lacks(trainer, plan)
+        return Made(release.predicted(job.kind, plan), True, False, difference, message, plan, warnings)
 
     context.progress.step(reason)
     with locked(os.path.join(job.request["releases"], f".{name}.lock")):
@@ -104,11 +105,26 @@ def trainer_pending(trainer: Trainer) -> str:
     return f"the trainer does not exist yet ({missing})" if missing else ""
 
 
+def trainer_lacks(trainer: Trainer, plan: t.Mapping[str, t.Any]) -> list[str]:
+    """Return a warning for check mode where the trainer has no libraries (yet) that the plan's command needs."""
+    missing = plan.get("missing")
+    return [f"{trainer.python} does not have {', '.join(missing)} yet: install the trainer first"] if missing else []
+
+
 def path_pending(what: str, path: str | None) -> str:
     """Say that *what* does not exist yet, or return an empty string where *path* is there."""
     if not path:
         return f"{what} does not exist yet"
     return "" if os.path.exists(path) else f"{what} does not exist yet ({path})"
+
+
+def inputs_pending(request: t.Mapping[str, t.Any], verb: str) -> str:
+    """Say which input of a request with a release does not exist yet, or return an empty string."""
+    pending = path_pending(f"the release to {verb}", request.get("release"))
+    for name, what in (("project", "the model project"), ("samples", "the file of samples")):
+        if not pending and name in request:
+            pending = path_pending(what, request[name])
+    return pending
 
 
 def ask(trainer: Trainer, command: str, request: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -148,7 +164,7 @@ def _reason(name: str, is_there: bool, changes: list[str]) -> str:
     if not is_there:
         return f"no release of {name} yet"
     if not changes:
-        return f"the release of {name} with these inputs is missing or damaged"
+        return f"the release of {name} with these inputs was removed"
     return f"inputs changed: {', '.join(changes)}"
 
 
