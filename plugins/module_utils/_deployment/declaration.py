@@ -1,0 +1,184 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a user declares of a deployment, the same for every target."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing as t
+
+from .._core.content import parse_digest
+from .._core.errors import ModelshipError
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)i?b?", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Upper bounds of one replica: ``memory`` in bytes, ``cpus`` in cores, ``pids``; ``None`` is no bound."""
+
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """How a replica tells that it is ready: a 2xx answer on ``path``; times in seconds."""
+
+    path: str = "/v2/health/ready"
+    interval: float = 0.2
+    start_deadline: float = 60.0
+    timeout: float = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """Golden answers that a new replica must give before it gets traffic: a release folder and the protocol."""
+
+    release: str
+    protocol: str = "v2"
+
+
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """One deployment as declared; see the module C(deployment) for the options' meanings."""
+
+    name: str
+    image: str
+    replicas: int = 1
+    workers: int = 1
+    host_ip: str = "127.0.0.1"
+    port: int = 5000
+    container_port: int = 8080
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    limits: Limits = Limits()
+    health: Health = Health()
+    read_only: bool = True
+    user: str | None = None
+    cap_drop: tuple[str, ...] = ("ALL",)
+    no_new_privileges: bool = True
+    tmpfs: tuple[str, ...] = ("/tmp",)  # noqa: S108 - a path inside the container
+    volumes: tuple[str, ...] = ()
+    restart_policy: str = "unless-stopped"
+    drain_seconds: int = 10
+    labels: dict[str, str] = dataclasses.field(default_factory=dict)
+    verification: Verification | None = None
+
+    @property
+    def digest(self) -> str:
+        """The image's digest, ``sha256:…``."""
+        return self.image.rpartition("@")[2]
+
+    @property
+    def container_environment(self) -> dict[str, str]:
+        """The replica's environment: what the serving runtime reads (docs/formats.md), then the user's own, who wins."""
+        return {
+            "MODELSHIP_PORT": str(self.container_port),
+            "MODELSHIP_WORKERS": str(self.workers),
+            "MODELSHIP_DRAIN_SECONDS": str(self.drain_seconds),
+            **self.environment,
+        }
+
+    @property
+    def address(self) -> str:
+        """Host under which this machine itself reaches the published port."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host_ip, self.host_ip)  # noqa: S104
+        return f"[{host}]" if ":" in host else host
+
+    @property
+    def url(self) -> str:
+        """The deployment's base URL, as seen from its host."""
+        return f"http://{self.address}:{self.port}"
+
+
+def declare(parameters: t.Mapping[str, t.Any]) -> Declaration:
+    """Make a declaration of a module's parameters (defaults filled in by the argument spec).
+
+    :raises ModelshipError: a value cannot be right; the message names it.
+    """
+    name = check_name(parameters["name"])
+    values: dict[str, t.Any] = {"name": name, "image": image_by_digest(parameters["image"], "image")}
+    for key in ("replicas", "workers", "port", "container_port", "drain_seconds"):
+        values[key] = _number(key, parameters[key], 0 if key == "drain_seconds" else 1)
+    for key in ("port", "container_port"):
+        if values[key] > 65535:
+            raise ModelshipError(f"{key} {values[key]} is no port: it must be 1 to 65535")
+    for key in ("host_ip", "read_only", "user", "no_new_privileges", "restart_policy"):
+        values[key] = parameters[key]
+    for key in ("cap_drop", "tmpfs", "volumes"):
+        values[key] = tuple(parameters[key] or ())
+    for key in ("environment", "labels"):
+        values[key] = {str(item): _text(value) for item, value in (parameters[key] or {}).items()}
+    if reserved := [key for key in values["labels"] if key.startswith("io.modelship.")]:
+        raise ModelshipError(f"label {reserved[0]} is reserved: labels must not begin with io.modelship.")
+    limits = parameters.get("limits") or {}
+    values["limits"] = Limits(
+        memory=None if limits.get("memory") is None else parse_size(limits["memory"], "limits.memory"),
+        cpus=limits.get("cpus"),
+        pids=limits.get("pids"),
+    )
+    health = {key: value for key, value in (parameters.get("health") or {}).items() if value is not None}
+    values["health"] = Health(**health)
+    if not values["health"].path.startswith("/"):
+        raise ModelshipError(f"health.path '{values['health'].path}' must begin with /")
+    if verify := parameters.get("verify"):
+        values["verification"] = Verification(release=verify["release"], protocol=verify.get("protocol") or "v2")
+    return Declaration(**values)
+
+
+def check_name(name: str) -> str:
+    """Return *name* if it can name a deployment.
+
+    :raises ModelshipError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise ModelshipError(
+            f"name '{name}' is refused: it must be lower-case letters, digits and '-', 1 to 48 characters, "
+            "and begin and end with a letter or digit"
+        )
+    return name
+
+
+def image_by_digest(image: str | None, option: str) -> str:
+    """Return *image* if it is ``repository@sha256:…``.
+
+    :raises ModelshipError: it is named by a tag, or not at all.
+    """
+    if not image:
+        raise ModelshipError(f"{option} is missing: give repository@sha256:…")
+    repository, at, digest = image.partition("@")
+    if not at or not repository or any(letter.isspace() for letter in repository):
+        raise ModelshipError(
+            f"{option} '{image}' is not named by its digest: a tag can move, so only repository@sha256:… is deployed. "
+            "image_push returns it; of an image already pulled, "
+            f"docker image inspect --format '{{{{index .RepoDigests 0}}}}' {image} prints it"
+        )
+    parse_digest(digest)
+    return image
+
+
+def parse_size(text: str | int, option: str) -> int:
+    """Return the bytes of ``512m``, ``2GiB`` or a number.
+
+    :raises ModelshipError: *text* is no size.
+    """
+    match = _SIZE.fullmatch(str(text).strip())
+    if not match:
+        raise ModelshipError(f"{option} '{text}' is no size: write 512m or 2g")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def _number(name: str, value: int, least: int) -> int:
+    if value < least:
+        raise ModelshipError(f"{name} {value} is refused: it must be at least {least}")
+    return value
+
+
+def _text(value: t.Any) -> str:
+    """YAML gives booleans and numbers where people mean text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

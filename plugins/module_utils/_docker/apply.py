@@ -1,0 +1,305 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carrying a plan out, in an order in which a failure or a kill leaves what served before serving."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import secrets
+import time
+
+from .._core.errors import ModelshipError
+from .._core.progress import Progress
+from .._deployment.declaration import Declaration
+from .._endpoint.golden import load_release
+from .._endpoint.http import Client
+from .._endpoint.verify import Request, failure_text, verify
+from . import proxy as proxies
+from .client import Docker
+from .health import ended, wait_ready
+from .observe import Container, Observed, proxy_name, token_of
+from .plan import Plan
+from .spec import DEPLOYMENT, PROXY, REHEARSAL, REPLICA, ROLE, Spec, container_config
+
+_PROXY_DEADLINE_S = 15.0
+#: A replica that gets no requests any more needs no longer than this to end by itself.
+_IDLE_STOP_S = 3
+_FIRST_ADDRESS = 16
+
+
+class Run:
+    """One run of a plan. Until the switch every failure is undone; after it only old containers are left to remove."""
+
+    def __init__(
+        self,
+        docker: Docker,
+        declaration: Declaration,
+        options: proxies.ProxyOptions | None,
+        observed: Observed,
+        plan: Plan,
+        progress: Progress,
+    ) -> None:
+        self.docker = docker
+        self.declaration = declaration
+        self.options = options
+        self.observed = observed
+        self.plan = plan
+        self.progress = progress
+        self._created: list[str] = []
+        self._stopped: list[Container] = []
+
+    def perform(self) -> None:
+        """Do it.
+
+        :raises ModelshipError: it failed; new containers are gone again, and what served before does.
+        """
+        if self.plan.create:
+            self.docker.pull(self.declaration.image, self.progress)
+        try:
+            if self.options is not None:
+                self._with_proxy(self.options)
+            else:
+                self._without_proxy()
+        except BaseException as exc:
+            self._undo(exc)
+            raise
+        for container in self.plan.remove:
+            self.progress.live(f"stopping {container.name}")
+            self.docker.stop(container.ident, self._patience(container))
+            self.docker.remove(container.ident)
+        if self.options is None:
+            self.docker.remove_network(proxies.network_name(self.declaration.name))
+            self.docker.remove_volume(proxies.volume_name(self.declaration.name))
+
+    def _patience(self, container: Container) -> int:
+        """Seconds to end in: none of its requests are open any more where the proxy was told to drain it."""
+        return _IDLE_STOP_S if container.role == REPLICA and self.options else self.declaration.drain_seconds + 1
+
+    def _undo(self, exc: BaseException) -> None:
+        back = self._stopped or self._fallback()
+        try:
+            for ident in reversed(self._created):
+                self.docker.remove(ident)
+            for container in back:
+                self.docker.start(container.ident)
+        except ModelshipError as second:
+            raise ModelshipError(f"{exc}; and going back failed too: {second.message}", kind="docker") from exc
+        if isinstance(exc, ModelshipError) and self.observed.replicas:
+            serving = ", ".join(item.name for item in [*self.plan.keep, *self.plan.remove] if item.running)
+            if back:
+                serving = ", ".join(item.name for item in back)
+            exc.message += f"; {serving or 'nothing'} stays in service, the new container was removed"
+            exc.args = (exc.message,)
+
+    def _fallback(self) -> list[Container]:
+        """A run killed between stopping the old container and trusting the new one left the old one stopped."""
+        if self.options is not None or any(item.running for item in self.observed.replicas):
+            return []
+        stopped = [item for item in self.observed.replicas if item.status == "exited"]
+        return stopped[-1:]
+
+    # -- without a proxy: one container after the other ---------------------------------------------------------------
+
+    def _without_proxy(self) -> None:
+        serving = [item for item in self.plan.remove if item.running and item.role == REPLICA]
+        proxy = self.observed.proxy
+        rehearse = bool(self.plan.create and serving)
+        if rehearse:
+            self._rehearse()
+        new = [self._create(name, None) for name in self.plan.create]
+        for container in [*([proxy] if proxy else []), *serving]:
+            self.progress.step(f"stopping {container.name}")
+            self._stopped.append(container)
+            self.docker.stop(container.ident, self.declaration.drain_seconds)
+        for name, ident in zip(self.plan.create, new, strict=True):
+            self.docker.start(ident)
+            self._wait(ident, name, self.declaration.url, golden=not rehearse)
+        if proxy is not None:
+            self.docker.remove(proxy.ident)
+
+    def _rehearse(self) -> None:
+        """Start the new container without its port first, so that one that cannot run costs no downtime."""
+        name = f"{self.declaration.name}-g{self.plan.generation}-rehearsal"
+        self.progress.step(f"trying {name} beside the one that serves")
+        spec: Spec = {**self.plan.spec, "published": None, "network": "bridge"}
+        ident = self._create(name, None, spec=spec, role=REHEARSAL)
+        self.docker.start(ident)
+        networks = self.docker.container(ident)["NetworkSettings"]["Networks"]
+        address = networks["bridge"]["IPAddress"]
+        self._wait(ident, name, f"http://{address}:{self.declaration.container_port}", golden=True)
+        self.docker.stop(ident, _IDLE_STOP_S)
+        self.docker.remove(ident)
+        self._created.remove(ident)
+
+    # -- with a proxy: the new ones beside the old ones, then a switch ------------------------------------------------
+
+    def _with_proxy(self, options: proxies.ProxyOptions) -> None:
+        name = self.declaration.name
+        if self.plan.proxy in ("create", "replace"):
+            self.docker.pull(options.image, self.progress)
+        labels = {DEPLOYMENT: name, ROLE: "network"}
+        if self.plan.network or self.observed.network is None:
+            self.observed.network = self.docker.create_network(proxies.network_name(name), labels)
+        servers = {item.name: item.address or "" for item in self.plan.keep}
+        started = {}
+        for replica, address in zip(self.plan.create, self._addresses(), strict=True):
+            ident = self._create(replica, address)
+            self.docker.start(ident)
+            started[replica] = ident
+            servers[replica] = address
+        for replica, ident in started.items():
+            url = f"http://{servers[replica]}:{self.declaration.container_port}"
+            self._wait(ident, replica, url, golden=True)
+        config = proxies.render(self.declaration, options, servers)
+        if self.plan.proxy in ("create", "replace"):
+            self._new_proxy(config)
+        else:
+            self._reload(config)
+        if self.plan.proxy == "rename" and self.observed.proxy is not None:
+            self.docker.rename(self.observed.proxy.ident, proxy_name(name))
+
+    def _addresses(self) -> list[str]:
+        pool = (self.observed.network or {})["IPAM"]["Config"][0]
+        taken = {item.address for item in self.observed.containers} | {pool.get("Gateway")}
+        hosts = ipaddress.ip_network(pool["Subnet"]).hosts()
+        for _ in range(_FIRST_ADDRESS - 1):
+            next(hosts)
+        free = (str(host) for host in hosts if str(host) not in taken)
+        return [address for address, _name in zip(free, self.plan.create, strict=False)]
+
+    def _new_proxy(self, config: proxies.ProxyConfig) -> None:
+        name, spec, old = self.declaration.name, self.plan.proxy_spec or {}, self.observed.proxy
+        self.docker.create_volume(proxies.volume_name(name), {DEPLOYMENT: name, ROLE: "proxy"})
+        temporary = f"{proxy_name(name)}-g{self.plan.generation}"
+        token = secrets.token_hex(16)
+        ident = self.docker.create(
+            temporary,
+            container_config(
+                spec,
+                name=name,
+                role=PROXY,
+                generation=self.plan.generation,
+                secret_environment={proxies.TOKEN_VARIABLE: token},
+            ),
+        )
+        self._created.append(ident)
+        # The port is passed on: from containers that published it themselves, or from a proxy that serves no more.
+        for container in self.plan.remove:
+            if container.running and container.view and container.view["published"]:
+                self._stopped.append(container)
+                self.docker.stop(container.ident, self.declaration.drain_seconds)
+        if old is not None and self.observed.running_config is None:
+            self.docker.remove(old.ident)
+            old = None
+        before = self.observed.config
+        self.docker.write(ident, proxies.CONFIG_FOLDER, proxies.packed(config.text))
+        try:
+            self.docker.start(ident)
+            self._wait_proxy(ident, token, config)
+        except BaseException:
+            if before and old is not None:  # a restart of the old one must find its own configuration
+                self.docker.write(old.ident, proxies.CONFIG_FOLDER, proxies.packed(before))
+            raise
+        # From here on the new proxy serves: nothing is undone any more.
+        self._created.clear()
+        self._stopped.clear()
+        if old is not None:
+            self.progress.step(f"draining {old.name}")
+            self.docker.stop(old.ident, self.declaration.drain_seconds + 1)
+            self.docker.remove(old.ident)
+        self.docker.rename(ident, proxy_name(name))
+
+    def _reload(self, config: proxies.ProxyConfig) -> None:
+        proxy, before = self.observed.proxy, self.observed.config
+        if proxy is None:
+            raise AssertionError("a plan reloads only a proxy that exists")
+        self.progress.step(f"switching {proxy.name} to {', '.join(sorted(proxies.servers_of(config.text)))}")
+        self.docker.write(proxy.ident, proxies.CONFIG_FOLDER, proxies.packed(config.text))
+        try:
+            self.docker.signal(proxy.ident, "SIGUSR2")
+            self._wait_proxy(proxy.ident, token_of(proxy), config)
+        except BaseException:
+            self.docker.write(proxy.ident, proxies.CONFIG_FOLDER, proxies.packed(before or ""))
+            self.docker.signal(proxy.ident, "SIGUSR2")
+            raise
+        self._created.clear()
+        if self.plan.remove:
+            self._drain(proxy)
+
+    def _drain(self, proxy: Container) -> None:
+        """Wait until the proxy's former worker has answered all it had begun."""
+        start = time.monotonic()
+        limit = self.declaration.drain_seconds + 1
+        while (waited := time.monotonic() - start) < limit:
+            if self.docker.children(proxy.ident, int(proxy.info["State"]["Pid"])) == 1:
+                return
+            self.progress.live(
+                f"waiting for open connections of the old replicas, {waited:.0f} of at most {limit} s",
+                at_most_every=1.0,
+            )
+            time.sleep(0.1)
+
+    def _wait_proxy(self, ident: str, token: str, config: proxies.ProxyConfig) -> None:
+        deadline = time.monotonic() + _PROXY_DEADLINE_S
+        while proxies.running_config(self.declaration.host_ip, self.declaration.port, token) != config.digest:
+            how = ended(self.docker.container(ident))
+            if how is not None or time.monotonic() >= deadline:
+                log = self.docker.logs(ident).splitlines()
+                raise ModelshipError(
+                    f"the proxy {how or 'did not take over its configuration'}; its log ends: {' | '.join(log[-5:])}",
+                    kind="proxy",
+                    log=log,
+                )
+            time.sleep(0.05)
+
+    # -- both ---------------------------------------------------------------------------------------------------------
+
+    def _create(self, name: str, address: str | None, *, spec: Spec | None = None, role: str = REPLICA) -> str:
+        self.progress.step(f"creating {name}")
+        config = container_config(
+            spec or self.plan.spec,
+            name=self.declaration.name,
+            role=role,
+            generation=self.plan.generation,
+            address=address,
+        )
+        ident = self.docker.create(name, config)
+        self._created.append(ident)
+        return ident
+
+    def _wait(self, ident: str, name: str, url: str, *, golden: bool) -> None:
+        wait_ready(self.docker, ident, name, url, self.declaration.health, self.progress)
+        wanted = self.declaration.verification
+        if golden and wanted is not None:
+            release = load_release(wanted.release)
+            with contextlib.closing(Client(url)) as client:
+                verdict = verify(
+                    client,
+                    Request(
+                        golden=release,
+                        protocol=wanted.protocol,
+                        requests=0,
+                        ready_path=self.declaration.health.path,
+                        wait_s=self.declaration.health.start_deadline,
+                    ),
+                    self.progress,
+                )
+            if not verdict["ok"]:
+                raise ModelshipError(failure_text(verdict), kind="golden", verdict=verdict)
+        self.progress.step(f"{name} is ready")
+
+
+def remove_all(docker: Docker, name: str, observed: Observed, progress: Progress) -> None:
+    """Remove all that belongs to a deployment: the proxy first, so that nothing is routed to what goes."""
+    proxy = observed.proxy
+    for container in [*([proxy] if proxy else []), *observed.replicas, *observed.leftovers]:
+        progress.step(f"removing {container.name}")
+        own = container.info["Config"].get("StopTimeout")
+        drained = proxy is not None and container is not proxy
+        docker.stop(container.ident, _IDLE_STOP_S if drained else 10 if own is None else own)
+        docker.remove(container.ident)
+    docker.remove_network(f"{proxies.network_name(name)}-probe")
+    docker.remove_network(proxies.network_name(name))
+    docker.remove_volume(proxies.volume_name(name))

@@ -1,0 +1,71 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a container is ready, and waiting until it is."""
+
+from __future__ import annotations
+
+import time
+
+from .._core.errors import ModelshipError
+from .._core.progress import Progress
+from .._deployment.declaration import Health
+from .._endpoint.http import Client
+from .client import Docker, Info
+
+
+def probe(url: str, health: Health) -> str | None:
+    """Ask once; return ``None`` if the endpoint is ready, else why not."""
+    client = Client(url, timeout=health.timeout, headers={"connection": "close"})
+    try:
+        answer = client.request("GET", health.path)
+    except ModelshipError as exc:
+        return exc.message
+    finally:
+        client.close()
+    if 200 <= answer.status < 300:
+        return None
+    return f"{url}{health.path} answered {answer.status} with {answer.beginning()}"
+
+
+def ended(info: Info) -> str | None:
+    """Return how a container ended, in words; ``None`` while it runs as it was started."""
+    state = info["State"]
+    if state.get("OOMKilled"):
+        return "was killed because it reached its memory limit"
+    if info.get("RestartCount") or state.get("Restarting"):
+        return f"ended with exit code {state.get('ExitCode')} and was started again"
+    if state.get("Running"):
+        return None
+    reason = state.get("Error")
+    return f"ended with exit code {state.get('ExitCode')}" + (f" ({reason})" if reason else "")
+
+
+def wait_ready(docker: Docker, ident: str, name: str, url: str, health: Health, progress: Progress) -> None:
+    """Wait until a container just started is ready.
+
+    :raises ModelshipError: it ended, or is not ready within ``health.start_deadline`` seconds; the message has the
+        reason and the last lines of its log, ``log`` has more of them.
+    """
+    start = time.monotonic()
+    while True:
+        how = ended(docker.container(ident))
+        if how is not None:
+            raise _failed(docker, ident, f"container {name} {how}")
+        why = probe(url, health)
+        if why is None:
+            return
+        waited = time.monotonic() - start
+        if waited >= health.start_deadline:
+            raise _failed(docker, ident, f"container {name} is not ready after {health.start_deadline:g} s: {why}")
+        progress.live(
+            f"waiting for {name} to be ready, {waited:.0f} of at most {health.start_deadline:g} s: {why}",
+            at_most_every=1.0,
+        )
+        time.sleep(health.interval)
+
+
+def _failed(docker: Docker, ident: str, what: str) -> ModelshipError:
+    log = docker.logs(ident)
+    tail = " | ".join(log.splitlines()[-5:])
+    return ModelshipError(f"{what}; its log ends: {tail or '(empty)'}", kind="unhealthy", log=log.splitlines())

@@ -1,0 +1,91 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is a port of this host free, and if not, who has it?"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import typing as t
+
+from .._core.errors import ModelshipError
+from .client import Info
+
+_LISTEN = "0A"
+
+
+def check_free(host_ip: str, port: int, containers: t.Iterable[Info]) -> None:
+    """Make sure that *port* can be listened on at *host_ip*.
+
+    :param containers: short forms, asked because a port published without a userland proxy has no listening process.
+    :raises ModelshipError: it is taken (the message names by whom, where that can be found), or the address is not
+        one of this host's.
+    """
+    for container in containers:
+        for published in container.get("Ports") or []:
+            if published.get("PublicPort") == port and _overlap(published.get("IP", ""), host_ip):
+                name = (container.get("Names") or ["/?"])[0].lstrip("/")
+                raise _taken(host_ip, port, f"the container {name}")
+    family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Without it, connections that ended a moment ago would count as somebody listening.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host_ip, port))
+            probe.listen(1)
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                raise _taken(host_ip, port, listener(port) or "another process") from exc
+            if exc.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):
+                raise ModelshipError(f"host_ip {host_ip} is no address of this host: use one, or 127.0.0.1") from exc
+            if exc.errno != errno.EACCES:  # a low port and no root: the Engine may listen there all the same
+                raise ModelshipError(f"cannot listen on {host_ip}:{port}: {exc.strerror or exc}") from exc
+
+
+def listener(port: int, proc: str = "/proc") -> str | None:
+    """Return who listens on TCP *port*: name and process id, or ``None`` where that cannot be found."""
+    inodes = _listening_inodes(port, proc)
+    for pid in filter(str.isdigit, os.listdir(proc)):
+        try:
+            handles = os.listdir(f"{proc}/{pid}/fd")
+            if any(_target(f"{proc}/{pid}/fd/{handle}") in inodes for handle in handles):
+                with open(f"{proc}/{pid}/comm", encoding="utf-8", errors="replace") as stream:
+                    return f"{stream.read().strip()} (process {pid})"
+        except OSError:  # the process ended, or is another user's
+            continue
+    return None
+
+
+def _listening_inodes(port: int, proc: str) -> set[str]:
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            with open(f"{proc}/net/{table}", encoding="ascii") as stream:
+                rows = stream.read().splitlines()[1:]
+        except OSError:
+            continue
+        for row in map(str.split, rows):
+            if row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{row[9]}]")
+    return inodes
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
+def _overlap(one: str, other: str) -> bool:
+    anywhere = ("", "0.0.0.0", "::")  # noqa: S104
+    return one == other or one in anywhere or other in anywhere
+
+
+def _taken(host_ip: str, port: int, by: str) -> ModelshipError:
+    return ModelshipError(
+        f"port {port} on {host_ip} is taken by {by}: stop it, or choose another port; nothing was changed",
+        kind="port",
+    )

@@ -1,0 +1,146 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A keep-alive HTTP client over the standard library, for one endpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import ssl
+import typing as t
+import urllib.parse
+
+from .._core.errors import ModelshipError
+
+#: More than any answer to a golden sample; an endless answer is cut here instead of filling the memory.
+MAX_ANSWER_BYTES = 64 << 20
+
+
+class UnreachableError(ModelshipError):
+    """The endpoint did not answer at all (refused, timed out, broke off)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """One HTTP answer: ``status``, ``headers`` (lower-case names) and the ``body``."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> t.Any:
+        """Return the decoded body.
+
+        :raises ModelshipError: it is no JSON (HTML, cut off, empty); the message shows how it begins.
+        """
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as exc:
+            raise ModelshipError(
+                f"answered {self.status} with something that is not JSON: {self.beginning()}", kind="endpoint"
+            ) from exc
+
+    def beginning(self) -> str:
+        """The first characters of the body, on one line."""
+        text = " ".join(self.body[:300].decode("utf-8", "replace").split())
+        return f"'{text[:120]}'" if text else "an empty body"
+
+
+class Client:
+    """Requests to one base URL over one connection that is kept open.
+
+    :param url: ``http://host:port[/prefix]`` or ``https://…``.
+    :param timeout: seconds for connecting and for each read.
+    :param ca_path: PEM file of the certificate authorities to trust instead of the system's.
+    :param validate_certs: ``False`` trusts any certificate.
+    :raises ModelshipError: *url* is no HTTP URL or *ca_path* cannot be read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 10.0,
+        headers: t.Mapping[str, str] | None = None,
+        ca_path: str | None = None,
+        validate_certs: bool = True,
+    ) -> None:
+        self.url = url.rstrip("/")
+        try:
+            parts = urllib.parse.urlsplit(self.url)
+            port = parts.port
+        except ValueError as exc:
+            raise ModelshipError(f"'{url}' is no URL: {exc}") from exc
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ModelshipError(f"'{url}' is no HTTP URL: it must be http://host:port or https://host:port")
+        self._prefix = parts.path
+        self._headers = {"accept": "application/json", **(headers or {})}
+        self._connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            self._connection = http.client.HTTPSConnection(
+                parts.hostname, port, timeout=timeout, context=_context(ca_path, validate_certs)
+            )
+        else:
+            self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
+        self._used = False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+        self._used = False
+
+    def request(self, method: str, path: str, body: t.Any = None) -> Answer:
+        """Send one request; *body* is sent as JSON, or as it is where it is ``bytes``.
+
+        A kept connection that the server has closed meanwhile is opened once more, as HTTP clients do.
+
+        :raises UnreachableError: no complete answer came.
+        """
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        headers = dict(self._headers)
+        if data is not None:
+            headers.setdefault("content-type", "application/json")
+        for last in (not self._used, True):
+            try:
+                return self._once(method, path, data, headers)
+            except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected) as exc:
+                self.close()
+                if last:
+                    raise self._unreachable(path, exc) from exc
+            except (OSError, http.client.HTTPException, ValueError) as exc:
+                self.close()
+                raise self._unreachable(path, exc) from exc
+        raise AssertionError("the loop above returns or raises")
+
+    def _once(self, method: str, path: str, data: bytes | None, headers: dict[str, str]) -> Answer:
+        self._connection.request(method, self._prefix + path, body=data, headers=headers)
+        response = self._connection.getresponse()
+        content = response.read(MAX_ANSWER_BYTES + 1)
+        if len(content) > MAX_ANSWER_BYTES:
+            raise ValueError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+        self._used = not response.will_close
+        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+
+    def _unreachable(self, path: str, exc: Exception) -> UnreachableError:
+        if isinstance(exc, ssl.SSLCertVerificationError):
+            why = f"its certificate is not trusted ({exc.verify_message}): give ca_path"
+        elif isinstance(exc, TimeoutError):
+            why = f"no answer within {self._connection.timeout:g} s"
+        elif isinstance(exc, http.client.IncompleteRead):
+            why = f"the answer broke off after {len(exc.partial)} bytes"
+        else:
+            why = (getattr(exc, "strerror", None) or str(exc) or type(exc).__name__).lower()
+        return UnreachableError(f"{self.url}{path} does not answer: {why}", kind="unreachable")
+
+
+def _context(ca_path: str | None, validate_certs: bool) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_path)
+    except OSError as exc:
+        raise ModelshipError(f"cannot use ca_path {ca_path}: {exc.strerror or exc}") from exc
+    if not validate_certs:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
