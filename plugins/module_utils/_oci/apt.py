@@ -1,0 +1,267 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Debian packages through the host's own apt: its mirrors, keyrings, proxies and certificates, in a state of our own.
+
+Nothing of the host's package state is read or changed, and no root is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import glob
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import typing as t
+
+from .._core.content import sha256_file
+from .._core.errors import ModelshipError
+from .._core.files import explained, write_atomic
+from .store import Store, content_key
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Package:
+    """One package of a lock: *sha256* is the hex digest of the ``.deb`` file."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @classmethod
+    def parse(cls, values: t.Any) -> Package:
+        """Read an entry of a lock.
+
+        :raises ModelshipError: it is malformed.
+        """
+        try:
+            package = cls(values["name"], values["version"], values["sha256"])
+        except (KeyError, TypeError) as exc:
+            raise ModelshipError(f"base.bootstrap.lock: {values!r} must have name, version and sha256") from exc
+        if not re.fullmatch(r"[0-9a-f]{64}", str(package.sha256)):
+            raise ModelshipError(f"base.bootstrap.lock: the sha256 of {package.name} must be 64 hexadecimal digits")
+        return package
+
+
+def require_tools(names: t.Iterable[str]) -> None:
+    """Check that the host has Debian's package tools.
+
+    :raises ModelshipError: one is missing.
+    """
+    for name in names:
+        if shutil.which(name) is None:
+            package = "dpkg" if name.startswith("dpkg") else "apt"
+            raise ModelshipError(
+                f"'{name}' is not installed: base.bootstrap needs it (Debian package {package}); on a host that is no Debian "
+                "use base.image or base.layout",
+                kind="tool_missing",
+            )
+
+
+def host_sources(suite: str, etc: str = "/etc/apt") -> dict[str, str]:
+    """Return the host's sources of *suite* and its updates, as ``{"host.list": …, "host.sources": …}``.
+
+    Both of apt's formats are read (sources.list(5)); sources of other suites are left out.
+
+    :raises ModelshipError: the host has no source for *suite*.
+    """
+    lines: list[str] = []
+    stanzas: list[str] = []
+    for path in [os.path.join(etc, "sources.list"), *sorted(glob.glob(os.path.join(glob.escape(etc), "sources.list.d", "*")))]:
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
+            text = stream.read()
+            if path.endswith(".sources"):
+                stanzas += [kept for stanza in re.split(r"\n\s*\n", text) if (kept := _stanza(stanza, suite))]
+            elif path.endswith(".list"):
+                lines += [line.strip() for line in text.splitlines() if _line_matches(line, suite)]
+    if not lines and not stanzas:
+        raise ModelshipError(
+            f"the apt sources of this host have nothing for '{suite}': give base.bootstrap.mirror, or a suite that it has",
+            kind="package",
+        )
+    return {"host.list": "\n".join(lines) + "\n", "host.sources": "\n\n".join(stanzas) + "\n"}
+
+
+def _of_suite(name: str, suite: str) -> bool:
+    return name == suite or name in (f"{suite}-updates", f"{suite}-security", f"{suite}/updates")
+
+
+def _line_matches(line: str, suite: str) -> bool:
+    match = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s+)?\S+\s+(\S+)", line)
+    return bool(match and _of_suite(match.group(1), suite))
+
+
+def _stanza(text: str, suite: str) -> str:
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    fields = dict(re.findall(r"(?m)^([A-Za-z-]+):[ \t]*(.*)$", text))
+    suites = [name for name in fields.get("Suites", "").split() if _of_suite(name, suite)]
+    if not suites or "deb" not in fields.get("Types", "").split() or fields.get("Enabled", "yes").lower() in ("no", "false"):
+        return ""
+    text = re.sub(r"(?m)^Suites:.*$", "Suites: " + " ".join(suites), text)
+    return re.sub(r"(?m)^Types:.*$", "Types: deb", text).strip()
+
+
+class Apt:
+    """apt with lists and status of its own below ``<cache>/apt``.
+
+    :param mirror: an apt source to use instead of the host's: a URI, or a whole ``deb …`` line.
+    :param omit: packages that count as installed, so that neither they nor what only they need is fetched.
+    """
+
+    def __init__(self, store: Store, suite: str, architecture: str, mirror: str | None, omit: t.Sequence[str]) -> None:
+        self._store = store
+        self._architecture = architecture
+        if mirror:
+            sources = {"given.list": (mirror if mirror.startswith("deb ") else f"deb {mirror} {suite} main") + "\n"}
+        else:
+            sources = host_sources(suite)
+        self._folder = store.folder("apt/" + content_key(sources=sources, architecture=architecture, omit=sorted(omit)))
+        with explained(self._folder):
+            for name in ("lists/partial", "archives/partial", "sources"):
+                os.makedirs(os.path.join(self._folder, name), exist_ok=True)
+        for name, text in sources.items():
+            write_atomic(os.path.join(self._folder, "sources", name), text.encode())
+        status = "".join(
+            f"Package: {name}\nStatus: install ok installed\nVersion: 9999:9999\nArchitecture: {architecture}\n"
+            f"Multi-Arch: foreign\nMaintainer: none\nDescription: left out\n{_PROVIDES.get(name, '')}\n"
+            for name in sorted(omit)
+        )
+        write_atomic(os.path.join(self._folder, "status"), status.encode())
+
+    def _run(self, command: str, *arguments: str, cwd: str | None = None) -> str:
+        settings = {
+            "Dir::Etc::sourcelist": "/dev/null",
+            "Dir::Etc::sourceparts": os.path.join(self._folder, "sources"),
+            "Dir::State::lists": os.path.join(self._folder, "lists"),
+            "Dir::State::status": os.path.join(self._folder, "status"),
+            "Dir::State::extended_states": os.path.join(self._folder, "extended_states"),
+            "Dir::Cache::archives": os.path.join(self._folder, "archives"),
+            "Dir::Cache::pkgcache": "",
+            "Dir::Cache::srcpkgcache": "",
+            "Dir::Log": self._folder,
+            "APT::Architecture": self._architecture,
+            "APT::Architectures": self._architecture,
+            "APT::Sandbox::User": "root",
+            "APT::Update::Error-Mode": "any",
+            # Descriptions of programs for graphical shops: half of all that an update would fetch.
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+            "Debug::NoLocking": "true",
+        }
+        options = [item for name, value in settings.items() for item in ("-o", f"{name}={value}")]
+        done = subprocess.run(
+            [command, *options, *arguments],
+            cwd=cwd,
+            env={**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode:
+            raise _failure(done.stderr or done.stdout)
+        return done.stdout
+
+    def update(self) -> None:
+        """Fetch the package lists (what has not changed is not fetched again)."""
+        self._run("apt-get", "-q", "update")
+
+    def resolve(self, packages: t.Sequence[str]) -> list[Package]:
+        """Return *packages* and all that they depend on, in the newest versions that the sources have, sorted."""
+        out = self._run("apt-get", "install", "--print-uris", "-y", "-qq", "--no-install-recommends", *packages)
+        wanted = []
+        for name, version in re.findall(r"^'[^']*' ([^_\s]+)_([^_\s]+)_\S+\.deb ", out, flags=re.MULTILINE):
+            wanted.append(f"{name}={version.replace('%3a', ':')}")
+        return self._describe(wanted)
+
+    def _describe(self, wanted: list[str]) -> list[Package]:
+        out = self._run("apt-cache", "show", *wanted)
+        found: dict[str, Package] = {}
+        for stanza in out.split("\n\n"):
+            fields = dict(re.findall(r"(?m)^(Package|Version|SHA256|Architecture): (.*)$", stanza))
+            if {"Package", "Version", "SHA256"} <= fields.keys():
+                package = Package(fields["Package"], fields["Version"], fields["SHA256"])
+                found[f"{package.name}={package.version}"] = package
+        missing = sorted(set(wanted) - found.keys())
+        if missing:
+            raise ModelshipError(f"apt names no sha256 for {', '.join(missing)}: use another mirror", kind="package")
+        return sorted(found[name] for name in wanted)
+
+    def fetch_or_update(self, packages: t.Sequence[Package]) -> None:
+        """As :meth:`fetch`, and fetch the package lists first where they are not here or too old to have *packages*.
+
+        :raises ModelshipError: as :meth:`fetch`.
+        """
+        if all(os.path.exists(deb_path(self._store, package)) for package in packages):
+            return
+        try:
+            self.fetch(packages)
+        except ModelshipError as exc:
+            if exc.kind != "package":
+                raise
+            self.update()
+            self.fetch(packages)
+
+    def fetch(self, packages: t.Sequence[Package]) -> None:
+        """Bring the ``.deb`` files of *packages* into the cache.
+
+        :raises ModelshipError: the mirror has one no more, or gives another file under its name.
+        """
+        missing = [package for package in packages if not os.path.exists(deb_path(self._store, package))]
+        if not missing:
+            return
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            try:
+                self._run("apt-get", "-qq", "download", *(f"{each.name}={each.version}" for each in missing), cwd=folder)
+            except ModelshipError as exc:
+                if exc.kind != "package":
+                    raise
+                raise ModelshipError(
+                    f"{exc.message}: the mirror has this version no more; resolve anew (refresh: true, no lock) or give a "
+                    "base.bootstrap.mirror that keeps old versions",
+                    kind="package",
+                ) from exc
+            files = {sha256_file(os.path.join(folder, name)).removeprefix("sha256:"): name for name in os.listdir(folder)}
+            for package in missing:
+                if package.sha256 not in files:
+                    raise ModelshipError(
+                        f"the mirror's {package.name} {package.version} is not the file that the lock names "
+                        f"(sha256 {package.sha256[:12]}…): resolve anew, or check where the lock comes from",
+                        kind="hash_mismatch",
+                    )
+                with explained(folder):
+                    self._store.folder("debs")
+                    os.replace(os.path.join(folder, files[package.sha256]), deb_path(self._store, package))
+
+
+#: Virtual packages that others depend on in place of an omitted one.
+_PROVIDES = {"debconf": "Provides: debconf-2.0\n", "mawk": "Provides: awk\n"}
+
+
+def deb_path(store: Store, package: Package) -> str:
+    """Return where the ``.deb`` of *package* is or would be in the cache."""
+    return os.path.join(store.root, "debs", package.sha256 + ".deb")
+
+
+def _failure(output: str) -> ModelshipError:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line[2:].strip() for line in lines if line.startswith("E:")]
+    text = errors[0] if errors else (lines[-1] if lines else "apt failed without a word")
+    match = re.search(r"Unable to locate package (\S+)", output)
+    if match:
+        return ModelshipError(
+            f"there is no package '{match.group(1)}' in this suite: check base.bootstrap.packages and suite", kind="package"
+        )
+    if re.search(r"Version '.*' for '.*' was not found|Can't find a source to download|has no installation candidate", output):
+        return ModelshipError(text, kind="package")
+    if re.search(r"Failed to fetch|Could not resolve|Could not connect|Connection (refused|timed out)", output):
+        return ModelshipError(
+            f"the Debian mirror does not answer: {text}; check the network and the apt sources of this host", kind="network"
+        )
+    return ModelshipError(f"apt: {text}", kind="package")

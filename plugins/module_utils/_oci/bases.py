@@ -1,0 +1,303 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The base of an image: Debian packages, an image of a registry, or one of an OCI layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+import typing as t
+import zlib
+
+from .._core.errors import ModelshipError
+from .._core.runner import Context
+from . import bootstrap, descriptors
+from .apt import Apt, Package, require_tools
+from .descriptors import Layer
+from .layout import Layout
+from .platforms import Platform
+from .reference import Reference, parse_reference
+from .roots import Root
+from .store import Store, checked_blob, content_key
+from .transport import Access
+
+#: What a Python serving image needs of Debian 12.
+DEFAULT_PACKAGES = ("base-files", "ca-certificates", "libgcc-s1", "libpython3.11-stdlib", "libstdc++6", "python3-minimal")
+
+
+@dataclasses.dataclass
+class Base:
+    """A base, as far as it is known.
+
+    :param key: names its content; empty where that cannot be known without acting.
+    :param layers: its layers in the cache; ``None`` where they are not there.
+    :param settings: the ``config`` object of its image configuration.
+    :param unknown: why *layers* is ``None``, in plain words.
+    :param inputs: what it was made of, for the result.
+    :param lock: the packages of a bootstrapped base.
+    """
+
+    key: str = ""
+    layers: list[Layer] | None = None
+    settings: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    unknown: str = ""
+    inputs: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    lock: list[Package] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    def root(self, store: Store) -> Root:
+        """Return the base's file tree; its layers must be known."""
+        return Root(store, self.layers or [])
+
+
+def resolve_base(
+    options: t.Mapping[str, t.Any], store: Store, platform: Platform, context: Context, *, refresh: bool, compress: bool
+) -> Base:
+    """Return the base that *options* (``bootstrap``, ``image`` or ``layout``) name, fetched or made unless in check mode.
+
+    :raises ModelshipError: it cannot be had; the message says why.
+    """
+    if options.get("bootstrap") is not None:
+        return _bootstrapped(options["bootstrap"], store, platform, context, refresh, compress)
+    if options.get("image"):
+        return _pulled(options, store, platform, context)
+    if options.get("layout"):
+        return _of_layout(options["layout"], store, platform, context)
+    raise ModelshipError("base: name one of bootstrap, image and layout")
+
+
+# Debian packages
+
+
+def _bootstrapped(
+    options: t.Mapping[str, t.Any], store: Store, platform: Platform, context: Context, refresh: bool, compress: bool
+) -> Base:
+    suite = options.get("suite") or "bookworm"
+    packages = list(options.get("packages") or DEFAULT_PACKAGES)
+    omit = list(bootstrap.DEFAULT_OMIT if options.get("omit") is None else options["omit"])
+    excludes = list(bootstrap.DEFAULT_EXCLUDES if options.get("exclude") is None else options["exclude"])
+    mirror = options.get("mirror")
+    request = content_key(suite=suite, packages=sorted(packages), omit=sorted(omit), mirror=mirror, platform=str(platform))
+    lock = _known_lock(options, store, request, refresh)
+    base = Base(inputs={"bootstrap": {"suite": suite, "packages": sorted(packages)}})
+    if lock is None:
+        if context.check and not refresh:
+            base.unknown = "its Debian packages have not been resolved yet"
+            return base
+        context.progress.step(f"resolving Debian packages of {suite}")
+        lock = _resolve(store, suite, packages, omit, mirror, platform, check=context.check)
+        if not context.check:
+            store.save("bases", request, [dataclasses.asdict(package) for package in lock])
+    base.lock = lock
+    base.key = content_key(
+        bootstrap=[dataclasses.asdict(package) for package in lock], excludes=excludes, platform=str(platform), compress=compress
+    )
+    layer = store.layer(base.key)
+    if layer is None and context.check:
+        base.unknown = "its Debian packages have not been unpacked yet"
+        return base
+    if layer is None:
+        require_tools(("apt-get", "dpkg-deb"))
+        context.progress.step(f"base: {len(lock)} Debian packages of {suite}")
+        Apt(store, suite, platform.debian, mirror, omit).fetch_or_update(lock)
+        layer = bootstrap.base_layer(store, lock, excludes, compress=compress)
+        store.save_layer(base.key, layer)
+    base.layers = [layer]
+    return base
+
+
+def _known_lock(options: t.Mapping[str, t.Any], store: Store, request: str, refresh: bool) -> list[Package] | None:
+    if options.get("lock"):
+        return sorted(Package.parse(each) for each in options["lock"])
+    known = None if refresh else store.record("bases", request)
+    return sorted(Package.parse(each) for each in known) if known else None
+
+
+def _resolve(
+    store: Store, suite: str, packages: list[str], omit: list[str], mirror: str | None, platform: Platform, *, check: bool
+) -> list[Package]:
+    require_tools(("apt-get", "apt-cache", "dpkg-deb"))
+    with tempfile.TemporaryDirectory() as folder:
+        # In check mode even the cache stays as it is.
+        apt = Apt(Store(folder) if check else store, suite, platform.debian, mirror, omit)
+        apt.update()
+        return apt.resolve(packages)
+
+
+# an image of a registry
+
+
+def _pulled(options: t.Mapping[str, t.Any], store: Store, platform: Platform, context: Context) -> Base:
+    from .registry import Repository  # noqa: PLC0415 - ssl and http.client are not loaded in a run that needs no registry
+
+    reference = parse_reference(options["image"])
+    repository = Repository(reference.host, reference.repository, Access.of_options(options))
+    base = Base()
+    digest = reference.digest or _digest_of_tag(repository, reference, store, context, base)
+    base.inputs = {"image": f"{reference.name}@{digest}" if digest else str(reference)}
+    if not digest:
+        base.unknown = f"the registry {reference.host} does not answer"
+        return base
+    key = content_key(image=digest, platform=str(platform))
+    known = store.record("images", key)
+    if known is None:
+        if context.check:
+            base.unknown = f"{reference} has not been pulled yet"
+            return base
+        context.progress.step(f"base: pulling {reference}")
+        known = _pull(repository, digest, platform, store, context)
+        store.save("images", key, known)
+    layers = [Layer(**values) for values in known["layers"]]
+    missing = [layer for layer in layers if not checked_blob(store.blob(layer.digest), layer.digest, layer.size)]
+    if missing and context.check:
+        base.unknown = f"{reference} has not been pulled yet"
+        return base
+    for layer in missing:
+        repository.download(layer.digest, layer.size, store.blob(layer.digest))
+    base.key, base.layers, base.settings = key, layers, known["settings"]
+    return base
+
+
+def _digest_of_tag(repository: t.Any, reference: Reference, store: Store, context: Context, base: Base) -> str:
+    key = content_key(reference=str(reference))
+    try:
+        digest = t.cast(str, repository.manifest_digest(reference.wanted))
+    except ModelshipError as exc:
+        known = store.record("tags", key)
+        if exc.kind != "registry_unreachable" or (not known and not context.check):
+            raise
+        base.warnings.append(f"{exc.message}; using what {reference} was when it was last asked")
+        return str(known or "")
+    if not digest:
+        raise ModelshipError(f"{reference.host} has no image {reference}: check repository and tag", kind="not_found")
+    if not context.check and store.record("tags", key) != digest:
+        store.save("tags", key, digest)
+    return digest
+
+
+def _pull(repository: t.Any, digest: str, platform: Platform, store: Store, context: Context) -> dict[str, t.Any]:
+    _, data, _ = repository.manifest(digest)
+    manifest = _document(data, digest)
+    if "manifests" in manifest:
+        _, data, _ = repository.manifest(_choose(manifest, platform, digest))
+        manifest = _document(data, digest)
+    config = _document(repository.blob_json(manifest["config"]["digest"]), digest)
+    for number, entry in enumerate(manifest["layers"], 1):
+        target = store.blob(entry["digest"])
+        if not checked_blob(target, entry["digest"], entry["size"]):
+            text = f"base: layer {number} of {len(manifest['layers'])}"
+            repository.download(
+                entry["digest"], entry["size"], target,
+                lambda done, text=text, size=entry["size"]: context.progress.live(f"{text} {done / size:.0%}", at_most_every=0.2),
+            )  # fmt: skip
+    return _described(manifest, config, store, platform)
+
+
+def _document(data: bytes, digest: str) -> dict[str, t.Any]:
+    try:
+        document = json.loads(data)
+    except ValueError as exc:
+        raise ModelshipError(f"{digest} is not a manifest of an image: name another base", kind="base") from exc
+    if not isinstance(document, dict):
+        raise ModelshipError(f"{digest} is not a manifest of an image: name another base", kind="base")
+    return document
+
+
+def _choose(index: dict[str, t.Any], platform: Platform, digest: str) -> str:
+    entries = index.get("manifests") or []
+    for entry in entries:
+        if platform.matches(entry.get("platform")):
+            return str(entry["digest"])
+    offered = sorted({_platform_name(entry.get("platform") or {}) for entry in entries} - {"unknown/unknown"})
+    raise ModelshipError(f"the base {digest} has no image for {platform}: it has {', '.join(offered) or 'none'}", kind="base")
+
+
+def _platform_name(document: dict[str, str]) -> str:
+    parts = (document.get("os", ""), document.get("architecture", ""), document.get("variant", ""))
+    return "/".join(part for part in parts if part)
+
+
+def _described(manifest: dict[str, t.Any], config: dict[str, t.Any], store: Store, platform: Platform) -> dict[str, t.Any]:
+    """Return what the cache remembers of a pulled base, after its layers have been checked against its diff_ids."""
+    if config.get("os") != "linux" or config.get("architecture") != platform.architecture:
+        raise ModelshipError(
+            f"the base is for {config.get('os')}/{config.get('architecture')}, not for {platform}: set platform, or use "
+            "another base",
+            kind="base",
+        )
+    diff_ids = (config.get("rootfs") or {}).get("diff_ids") or []
+    entries = manifest.get("layers") or []
+    if len(diff_ids) != len(entries):
+        raise ModelshipError("the base's configuration does not fit its manifest: use another base", kind="base")
+    layers = []
+    for entry, diff_id in zip(entries, diff_ids, strict=True):
+        media_type = descriptors.LAYER_TYPES.get(entry["mediaType"])
+        if media_type is None:
+            raise ModelshipError(
+                f"the base has a layer of type {entry['mediaType']}, which is not supported: use a base with gzip layers", kind="base"
+            )
+        found, size = measure(store.blob(entry["digest"]))
+        if found != diff_id:
+            raise ModelshipError(f"the base's layer {entry['digest']} unpacks to {found}, not to {diff_id}", kind="hash_mismatch")
+        layers.append(dataclasses.asdict(Layer("base", entry["digest"], diff_id, entry["size"], size, media_type)))
+    return {"layers": layers, "settings": config.get("config") or {}}
+
+
+def measure(blob: str) -> tuple[str, int]:
+    """Return diff_id and uncompressed size of a layer blob, plain or gzip.
+
+    :raises ModelshipError: it is damaged.
+    """
+    seen, size = hashlib.sha256(), 0
+    try:
+        with open(blob, "rb") as stream:
+            packed = stream.read(2) == b"\x1f\x8b"
+            stream.seek(0)
+            unpacker = zlib.decompressobj(31) if packed else None
+            while chunk := stream.read(1 << 20):
+                while chunk:
+                    data = unpacker.decompress(chunk) if unpacker else chunk
+                    seen.update(data)
+                    size += len(data)
+                    chunk = unpacker.unused_data if unpacker else b""
+                    if chunk:
+                        # Several gzip members in one file are one stream (RFC 1952).
+                        unpacker = zlib.decompressobj(31)
+    except (OSError, zlib.error) as exc:
+        raise ModelshipError(f"the layer {blob} is damaged ({exc}): remove it and run again", kind="base") from exc
+    return "sha256:" + seen.hexdigest(), size
+
+
+# an image of an OCI layout
+
+
+def _of_layout(path: str, store: Store, platform: Platform, context: Context) -> Base:
+    layout = Layout(path)
+    entries = layout.entries()
+    if not entries:
+        raise ModelshipError(f"base.layout: there is no OCI layout with an image in {path}", kind="base")
+    digest = entries[0]["digest"] if len(entries) == 1 else _choose({"manifests": entries}, platform, path)
+    document = _document(layout.document(digest), digest)
+    if "manifests" in document:
+        digest = _choose(document, platform, digest)
+    image = layout.image(digest)
+    key = content_key(image=digest, platform=str(platform))
+    base = Base(inputs={"layout": digest})
+    known = store.record("images", key)
+    layers = [Layer(**values) for values in known["layers"]] if known else []
+    whole = known and all(checked_blob(store.blob(layer.digest), layer.digest, layer.size) for layer in layers)
+    if not whole:
+        if context.check:
+            base.unknown = f"{path} has not been taken into the cache yet"
+            return base
+        for entry in image.manifest["layers"]:
+            store.adopt(layout.blob(entry["digest"]), entry["digest"], entry["size"])
+        known = _described(image.manifest, image.config, store, platform)
+        store.save("images", key, known)
+        layers = [Layer(**values) for values in known["layers"]]
+    assert known is not None  # noqa: S101
+    base.key, base.layers, base.settings = key, layers, known["settings"]
+    return base
