@@ -24,4 +24,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Not sys.exit: taking the interpreter down under the server's native threads can abort the process.
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)

@@ -99,14 +99,15 @@ class App:
                 route = self._route(scope.path)
             endpoint, allowed, answer = route
             method = scope.method
-            if method != allowed and not (method == "HEAD" and allowed == "GET"):
-                headers = [*headers, ("allow", allowed)]
-                raise RequestError(405, f"{method[:40]} is not allowed for {scope.path[:200]}, use {allowed}")
+            if method != allowed:
+                _check_method(method, allowed, scope.path)
             body = await answer(scope, proto)
             if endpoint == metrics.METRICS:
                 headers = [("content-type", "text/plain; version=0.0.4; charset=utf-8"), headers[1]]
         except RequestError as exc:
             status = exc.status
+            if exc.header is not None:
+                headers = [*headers, exc.header]
             body = _encode({"error": exc.message})
         except Exception as exc:  # noqa: BLE001 - a client must never see a stack trace, nor a worker die of one request
             status = 500
@@ -144,7 +145,7 @@ class App:
         """Read a JSON body.
 
         :raises RequestError: 413, larger than the limit (found before it is read where its length is declared);
-            415, declared to be something other than JSON.
+            415, declared to be something other than JSON; 499, the client left.
         """
         header = scope.headers.get
         kind = header("content-type")
@@ -153,19 +154,30 @@ class App:
         if header("content-encoding", "identity") != "identity":
             raise RequestError(415, f"content-encoding '{header('content-encoding')[:80]}': send the body as it is")
         length = header("content-length")
-        if length is not None:
-            if not length.isdigit() or int(length) > self._limit:
-                raise RequestError(413, f"body: {length[:20]} bytes, at most {self._limit} are accepted")
-            return t.cast(bytes, await proto())
+        if length is not None and (not length.isdigit() or int(length) > self._limit):
+            raise RequestError(413, f"body: {length[:20]} bytes, at most {self._limit} are accepted")
         chunks, size = [], 0
-        async for chunk in proto:
-            size += len(chunk)
-            if size > self._limit:
-                raise RequestError(413, f"body: more than {self._limit} bytes")
-            chunks.append(chunk)
+        try:
+            if length is not None:
+                return t.cast(bytes, await proto())
+            async for chunk in proto:
+                size += len(chunk)
+                if size > self._limit:
+                    break
+                chunks.append(chunk)
+        except Exception:  # noqa: BLE001 - the server's own types for a connection that is gone
+            raise RequestError(499, "body: the client left before it was complete") from None
+        if size > self._limit:
+            raise RequestError(413, f"body: more than {self._limit} bytes")
         return b"".join(chunks)
 
     def _check_type(self, kind: str) -> None:
         media = kind.partition(";")[0].strip().lower()
         if media not in _JSON_TYPES and not media.endswith("+json"):
             raise RequestError(415, f"content-type '{kind[:80]}': expected application/json")
+
+
+def _check_method(method: str, allowed: str, path: str) -> None:
+    if method != "HEAD" or allowed != "GET":
+        message = f"{method[:40]} is not allowed for {path[:200]}, use {allowed}"
+        raise RequestError(405, message, ("allow", allowed))

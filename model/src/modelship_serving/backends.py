@@ -17,8 +17,6 @@ class Backend(t.Protocol):
 
     #: The event loop goes on while :meth:`run` works in another thread (the runtime gives up the interpreter lock).
     concurrent: bool
-    #: The most samples that one :meth:`run` takes together; ``None`` for any number.
-    batch: int | None
 
     def run(self, inputs: list[Array]) -> list[Array]:
         """Run the model on arrays in the signature's order, each with the batch axis first."""
@@ -31,9 +29,8 @@ def load_backend(release: Release, threads: int) -> Backend:
     :param threads: CPU threads for one run.
     :raises StartError: the runtime is missing, or the model is broken or does not fit its signature.
     """
-    kind = {"litert": LiteRT, "onnx": OnnxRuntime}[release.format]
     try:
-        return kind(release, threads)
+        return LiteRT(release, threads) if release.format == "litert" else OnnxRuntime(release, threads)
     except ImportError as exc:
         raise StartError(
             f"the runtime for {release.format} models cannot be imported ({exc}): "
@@ -53,7 +50,6 @@ class LiteRT:
     """
 
     concurrent = False
-    batch = 1
 
     def __init__(self, release: Release, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -186,9 +182,11 @@ class OnnxRuntime:
         found = {node.name: node for node in self._session.get_inputs()}
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
-        self.batch: int | None = None
+        self._one_by_one = False
         if sorted(found) != sorted(self._inputs):
-            raise StartError(f"{release.model_path} has the inputs {sorted(found)}, the signature {sorted(self._inputs)}")
+            raise StartError(
+                f"{release.model_path} has the inputs {sorted(found)}, the signature {sorted(self._inputs)}"
+            )
         for spec in signature.inputs:
             self._check(release, spec, found[spec.name])
         missing = set(self._outputs) - {node.name for node in self._session.get_outputs()}
@@ -198,7 +196,9 @@ class OnnxRuntime:
     def _check(self, release: Release, spec: TensorSpec, node: t.Any) -> None:
         dtype = _ONNX_DTYPES.get(node.type)
         if dtype != spec.dtype:
-            raise StartError(f"input '{spec.name}' of {release.model_path} is {node.type}, the signature says {spec.dtype}")
+            raise StartError(
+                f"input '{spec.name}' of {release.model_path} is {node.type}, the signature says {spec.dtype}"
+            )
         axes = [axis if isinstance(axis, int) else -1 for axis in node.shape]
         fits = all(axis in (-1, want) for axis, want in zip(axes[1:], spec.shape[1:], strict=False))
         if len(axes) != len(spec.shape) or not fits or axes[0] not in (-1, 1):
@@ -206,10 +206,10 @@ class OnnxRuntime:
                 f"input '{spec.name}' of {release.model_path} has shape {node.shape}, the signature says {list(spec.shape)}"
             )
         if axes[0] == 1:
-            self.batch = 1
+            self._one_by_one = True
 
     def run(self, inputs: list[Array]) -> list[Array]:
-        if self.batch == 1 and len(inputs[0]) > 1:
+        if self._one_by_one and len(inputs[0]) > 1:
             singles = [self.run([array[i : i + 1] for array in inputs]) for i in range(len(inputs[0]))]
             return [np.concatenate(arrays) for arrays in zip(*singles, strict=True)]
         results: list[Array] = self._session.run(self._outputs, dict(zip(self._inputs, inputs, strict=True)))

@@ -13,9 +13,11 @@ class RequestError(Exception):
 
     :param status: the HTTP status.
     :param message: one line that names the field and says what was expected.
+    :param header: one more header of the answer.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, header: tuple[str, str] | None = None) -> None:
         super().__init__(message)
+        self.header = header
         self.status = status
         self.message = message

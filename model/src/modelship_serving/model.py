@@ -88,8 +88,3 @@ class Model:
             parts.append(backend.run([array[start : start + step] for array in inputs]))
             await asyncio.sleep(0)
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-
-    def close(self) -> None:
-        """End the model's thread."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=True)

@@ -21,8 +21,9 @@ from .settings import Settings
 #: While draining, the listener stays open until no request has come for this long: clients and proxies need a moment to
 #: learn that the server is going, and whatever still arrives is answered.
 QUIET_SECONDS = 0.3
-#: The last part of the drain time is kept for closing connections.
-_CLOSING_SHARE = 0.2
+#: Parts of the drain time: after the first no new request is waited for, after the second open connections are cut. The
+#: rest is left for the process to end in, before whoever sent SIGTERM sends SIGKILL.
+_PATIENCE, _CUT = 0.8, 0.95
 
 
 def run(settings: Settings) -> int:
@@ -51,28 +52,32 @@ def serve(settings: Settings, release: Release, counters: Counters, worker: int,
     from .app import App
     from .model import Model
 
+    row = counters.row(worker)
+    row.reset()
     model = Model(release, settings.workers, log)
-    app = App(model, settings, counters, counters.row(worker), log)
+    app = App(model, settings, counters, row, log)
     # What is there now stays for good: keep the collector from walking over it again and again.
     gc.collect()
     gc.freeze()
-    log.info(
-        "serving",
-        host=settings.host,
-        port=settings.port,
-        worker=worker,
-        name=release.name,
-        release=release.digest,
-        format=release.format,
-        inference_ms=round(model.seconds * 1000, 3),
-        load_seconds=round(time.monotonic() - started, 3),
-    )
-    code = asyncio.run(_serve(app, settings, log))
-    model.close()
-    return code
+
+    def listening() -> None:
+        row.set_ready()
+        log.info(
+            "serving",
+            host=settings.host,
+            port=settings.port,
+            worker=worker,
+            name=release.name,
+            release=release.digest,
+            format=release.format,
+            inference_ms=round(model.seconds * 1000, 3),
+            load_seconds=round(time.monotonic() - started, 3),
+        )
+
+    return asyncio.run(_serve(app, settings, listening, log))
 
 
-async def _serve(app: t.Any, settings: Settings, log: Log) -> int:
+async def _serve(app: t.Any, settings: Settings, listening: t.Callable[[], None], log: Log) -> int:
     from granian.constants import HTTPModes, Interfaces
     from granian.log import LogLevels
     from granian.server.embed import Server
@@ -96,13 +101,17 @@ async def _serve(app: t.Any, settings: Settings, log: Log) -> int:
     serving = loop.create_task(server.serve())
     stopping = loop.create_task(stop.wait())
     parent = loop.create_task(_orphaned(stop)) if settings.workers > 1 else None
+    # A port that cannot be had shows within the first turns of the loop.
+    await asyncio.wait((serving, stopping), timeout=0.02, return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
+        listening()
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     if parent is not None:
         parent.cancel()
     if not stop.is_set():
         stopping.cancel()
-        failure = serving.exception()
-        raise StartError(f"cannot listen on {settings.host}:{settings.port}: {failure or 'the listener ended'}")
+        failure = str(serving.exception() or "the listener ended").splitlines()[0]
+        raise StartError(f"cannot listen on {settings.host}:{settings.port}: {failure}")
     await _drain(app, server, serving, settings.drain_seconds, log)
     return 0
 
@@ -112,13 +121,12 @@ async def _drain(app: t.Any, server: t.Any, serving: asyncio.Task[None], seconds
     began = time.monotonic()
     app.draining = True
     log.info("draining", in_flight=app.in_flight)
-    patience = began + seconds * (1 - _CLOSING_SHARE)
-    while (now := time.monotonic()) < patience:
+    while (now := time.monotonic()) < began + seconds * _PATIENCE:
         if app.in_flight == 0 and now - max(began, app.last_request) >= QUIET_SECONDS:
             break
         await asyncio.sleep(0.02)
     server.stop()
-    await asyncio.wait((serving,), timeout=max(0.0, began + seconds - time.monotonic()))
+    await asyncio.wait((serving,), timeout=max(0.0, began + seconds * _CUT - time.monotonic()))
     if not serving.done():
         log.warning("drain time is over, closing connections that are still open", in_flight=app.in_flight)
         os._exit(0)
@@ -168,8 +176,8 @@ def _supervise(settings: Settings, release: Release, counters: Counters, log: Lo
     def stop(_number: int, _frame: types.FrameType | None) -> None:
         raise _Stop
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, stop)
     failed = False
     try:
         for number in range(settings.workers):
@@ -180,15 +188,16 @@ def _supervise(settings: Settings, release: Release, counters: Counters, log: Lo
                 continue  # as PID 1: an orphan that was ours to reap
             number, since = workers.pop(pid)
             code = os.waitstatus_to_exitcode(status)
-            log.error("worker ended", worker=number, code=code)
-            if time.monotonic() - since < 2:
+            if not counters.row(number).ready:
                 failed = True  # it cannot even start: no use in trying for ever
                 break
+            log.error("worker ended, starting another", worker=number, code=code)
+            time.sleep(max(0.0, since + 1 - time.monotonic()))  # one that dies at once must not eat the machine
             start(number)
     except _Stop:
         pass
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, signal.SIG_IGN)
     for pid in workers:
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + settings.drain_seconds + 1

@@ -27,7 +27,9 @@ def decode_object(body: bytes) -> dict[str, t.Any]:
         value = _decode_any(body)
     except DECODE_ERRORS as exc:
         reason = "arrays nested too deep" if isinstance(exc, RecursionError) else str(exc)
-        raise RequestError(400, f"body: not JSON: {reason}" if body else "body: empty, expected a JSON object") from None
+        raise RequestError(
+            400, f"body: not JSON: {reason}" if body else "body: empty, expected a JSON object"
+        ) from None
     if type(value) is not dict:
         raise RequestError(400, "body: expected a JSON object")
     return value

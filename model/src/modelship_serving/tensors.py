@@ -124,7 +124,9 @@ class Field:
             try:
                 single.pack(value)
             except (struct.error, OverflowError, TypeError):
-                return RequestError(422, f"{where or self.name}[{index}]: {_short(value)} does not fit {self.dtype.name}")
+                return RequestError(
+                    422, f"{where or self.name}[{index}]: {_short(value)} does not fit {self.dtype.name}"
+                )
         return RequestError(422, f"{where or self.name}: expected {self.describe()}")
 
     def flatten(self, value: t.Any, shape: tuple[int, ...], where: str) -> list[t.Any]:
@@ -156,7 +158,9 @@ class Field:
             if set(map(type, level)) != {list}:
                 if math.prod(shape[depth:]) == 1 and list not in map(type, level):
                     return level  # 28x28 for 28x28x1
-                raise RequestError(422, f"{where}: expected arrays nested {len(shape)} deep as {list(shape)}, got {depth}")
+                raise RequestError(
+                    422, f"{where}: expected arrays nested {len(shape)} deep as {list(shape)}, got {depth}"
+                )
             lengths = set(map(len, level))
             if lengths != {length}:
                 wrong = next(iter(lengths - {length}))
@@ -166,7 +170,14 @@ class Field:
 
 
 def _kind(value: t.Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer", float: "a number"}
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+    }
     return names.get(type(value), "null")
 
 

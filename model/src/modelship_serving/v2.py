@@ -81,7 +81,10 @@ class V2:
         arrays, count = self._arrays(request.inputs)
         wanted = self._order_outputs(request.outputs)
         results = await self._model.infer(arrays, count)
-        answer: dict[str, t.Any] = {"model_name": self._model.release.name, "model_version": self._model.release.version}
+        answer: dict[str, t.Any] = {
+            "model_name": self._model.release.name,
+            "model_version": self._model.release.version,
+        }
         if request.id is not None:
             answer["id"] = request.id
         answer["outputs"] = [
@@ -118,7 +121,9 @@ class V2:
             return list(self._outputs.items())
         for place, output in enumerate(wanted):
             if output.name not in self._outputs:
-                raise RequestError(422, f"outputs[{place}]: unknown output '{output.name[:40]}', expected {list(self._outputs)}")
+                raise RequestError(
+                    422, f"outputs[{place}]: unknown output '{output.name[:40]}', expected {list(self._outputs)}"
+                )
         return [(output.name, self._outputs[output.name]) for output in wanted]
 
 
@@ -127,7 +132,9 @@ def _array(tensor: _Tensor, field: Field) -> tuple[Array, int]:
         raise RequestError(422, f"{field.name}: datatype '{tensor.datatype[:40]}' must be {field.datatype}")
     shape = tuple(tensor.shape)
     if shape[1:] != field.shape or not shape or shape[0] < 1:
-        raise RequestError(422, f"{field.name}: shape {list(shape)[:16]} must be {[-1, *field.shape]} (-1: the batch, at least 1)")
+        raise RequestError(
+            422, f"{field.name}: shape {list(shape)[:16]} must be {[-1, *field.shape]} (-1: the batch, at least 1)"
+        )
     if shape[0] > len(tensor.data) if type(tensor.data) is list else shape[0] != 1:
         raise RequestError(422, f"{field.name}: expected data for a batch of {shape[0]}, got less")
     values = field.flatten(tensor.data, shape, field.name)
