@@ -71,7 +71,10 @@ def host_sources(suite: str, etc: str = "/etc/apt") -> dict[str, str]:
     """
     lines: list[str] = []
     stanzas: list[str] = []
-    for path in [os.path.join(etc, "sources.list"), *sorted(glob.glob(os.path.join(glob.escape(etc), "sources.list.d", "*")))]:
+    for path in [
+        os.path.join(etc, "sources.list"),
+        *sorted(glob.glob(os.path.join(glob.escape(etc), "sources.list.d", "*"))),
+    ]:
         with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
             text = stream.read()
             if path.endswith(".sources"):
@@ -99,7 +102,11 @@ def _stanza(text: str, suite: str) -> str:
     text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     fields = dict(re.findall(r"(?m)^([A-Za-z-]+):[ \t]*(.*)$", text))
     suites = [name for name in fields.get("Suites", "").split() if _of_suite(name, suite)]
-    if not suites or "deb" not in fields.get("Types", "").split() or fields.get("Enabled", "yes").lower() in ("no", "false"):
+    if (
+        not suites
+        or "deb" not in fields.get("Types", "").split()
+        or fields.get("Enabled", "yes").lower() in ("no", "false")
+    ):
         return ""
     text = re.sub(r"(?m)^Suites:.*$", "Suites: " + " ".join(suites), text)
     return re.sub(r"(?m)^Types:.*$", "Types: deb", text).strip()
@@ -218,7 +225,9 @@ class Apt:
             return
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             try:
-                self._run("apt-get", "-qq", "download", *(f"{each.name}={each.version}" for each in missing), cwd=folder)
+                self._run(
+                    "apt-get", "-qq", "download", *(f"{each.name}={each.version}" for each in missing), cwd=folder
+                )
             except ModelshipError as exc:
                 if exc.kind != "package":
                     raise
@@ -227,7 +236,9 @@ class Apt:
                     "base.bootstrap.mirror that keeps old versions",
                     kind="package",
                 ) from exc
-            files = {sha256_file(os.path.join(folder, name)).removeprefix("sha256:"): name for name in os.listdir(folder)}
+            files = {
+                sha256_file(os.path.join(folder, name)).removeprefix("sha256:"): name for name in os.listdir(folder)
+            }
             for package in missing:
                 if package.sha256 not in files:
                     raise ModelshipError(
@@ -256,12 +267,16 @@ def _failure(output: str) -> ModelshipError:
     match = re.search(r"Unable to locate package (\S+)", output)
     if match:
         return ModelshipError(
-            f"there is no package '{match.group(1)}' in this suite: check base.bootstrap.packages and suite", kind="package"
+            f"there is no package '{match.group(1)}' in this suite: check base.bootstrap.packages and suite",
+            kind="package",
         )
-    if re.search(r"Version '.*' for '.*' was not found|Can't find a source to download|has no installation candidate", output):
+    if re.search(
+        r"Version '.*' for '.*' was not found|Can't find a source to download|has no installation candidate", output
+    ):
         return ModelshipError(text, kind="package")
     if re.search(r"Failed to fetch|Could not resolve|Could not connect|Connection (refused|timed out)", output):
         return ModelshipError(
-            f"the Debian mirror does not answer: {text}; check the network and the apt sources of this host", kind="network"
+            f"the Debian mirror does not answer: {text}; check the network and the apt sources of this host",
+            kind="network",
         )
     return ModelshipError(f"apt: {text}", kind="package")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import tempfile
 import typing as t
 import zlib
@@ -20,12 +21,19 @@ from .descriptors import Layer
 from .layout import Layout
 from .platforms import Platform
 from .reference import Reference, parse_reference
-from .roots import Root
+from .roots import Facts, Root
 from .store import Store, checked_blob, content_key
 from .transport import Access
 
 #: What a Python serving image needs of Debian 12.
-DEFAULT_PACKAGES = ("base-files", "ca-certificates", "libgcc-s1", "libpython3.11-stdlib", "libstdc++6", "python3-minimal")
+DEFAULT_PACKAGES = (
+    "base-files",
+    "ca-certificates",
+    "libgcc-s1",
+    "libpython3.11-stdlib",
+    "libstdc++6",
+    "python3-minimal",
+)
 
 
 @dataclasses.dataclass
@@ -54,14 +62,23 @@ class Base:
 
 
 def resolve_base(
-    options: t.Mapping[str, t.Any], store: Store, platform: Platform, context: Context, *, refresh: bool, compress: bool
+    options: t.Mapping[str, t.Any],
+    store: Store,
+    platform: Platform,
+    context: Context,
+    *,
+    refresh: bool,
+    compress: bool,
+    resolved: t.Callable[[list[Package]], None],
 ) -> Base:
     """Return the base that *options* (``bootstrap``, ``image`` or ``layout``) name, fetched or made unless in check mode.
+
+    :param resolved: called with the packages of a base that is about to be unpacked.
 
     :raises ModelshipError: it cannot be had; the message says why.
     """
     if options.get("bootstrap") is not None:
-        return _bootstrapped(options["bootstrap"], store, platform, context, refresh, compress)
+        return _bootstrapped(options["bootstrap"], store, platform, context, refresh, compress, resolved)
     if options.get("image"):
         return _pulled(options, store, platform, context)
     if options.get("layout"):
@@ -73,14 +90,22 @@ def resolve_base(
 
 
 def _bootstrapped(
-    options: t.Mapping[str, t.Any], store: Store, platform: Platform, context: Context, refresh: bool, compress: bool
+    options: t.Mapping[str, t.Any],
+    store: Store,
+    platform: Platform,
+    context: Context,
+    refresh: bool,
+    compress: bool,
+    resolved: t.Callable[[list[Package]], None],
 ) -> Base:
     suite = options.get("suite") or "bookworm"
     packages = list(options.get("packages") or DEFAULT_PACKAGES)
     omit = list(bootstrap.DEFAULT_OMIT if options.get("omit") is None else options["omit"])
     excludes = list(bootstrap.DEFAULT_EXCLUDES if options.get("exclude") is None else options["exclude"])
     mirror = options.get("mirror")
-    request = content_key(suite=suite, packages=sorted(packages), omit=sorted(omit), mirror=mirror, platform=str(platform))
+    request = content_key(
+        suite=suite, packages=sorted(packages), omit=sorted(omit), mirror=mirror, platform=str(platform)
+    )
     lock = _known_lock(options, store, request, refresh)
     base = Base(inputs={"bootstrap": {"suite": suite, "packages": sorted(packages)}})
     if lock is None:
@@ -93,7 +118,10 @@ def _bootstrapped(
             store.save("bases", request, [dataclasses.asdict(package) for package in lock])
     base.lock = lock
     base.key = content_key(
-        bootstrap=[dataclasses.asdict(package) for package in lock], excludes=excludes, platform=str(platform), compress=compress
+        bootstrap=[dataclasses.asdict(package) for package in lock],
+        excludes=excludes,
+        platform=str(platform),
+        compress=compress,
     )
     layer = store.layer(base.key)
     if layer is None and context.check:
@@ -102,11 +130,22 @@ def _bootstrapped(
     if layer is None:
         require_tools(("apt-get", "dpkg-deb"))
         context.progress.step(f"base: {len(lock)} Debian packages of {suite}")
+        resolved(lock)
         Apt(store, suite, platform.debian, mirror, omit).fetch_or_update(lock)
         layer = bootstrap.base_layer(store, lock, excludes, compress=compress)
         store.save_layer(base.key, layer)
     base.layers = [layer]
     return base
+
+
+def facts_of_packages(lock: t.Sequence[Package]) -> Facts:
+    """Return what a base of these Debian packages will hold, before it is unpacked."""
+    versions = {package.name: package.version for package in lock}
+    minors = [int(match.group(1)) for name in versions if (match := re.fullmatch(r"python3\.(\d+)-minimal", name))]
+    libc = re.match(r"(?:\d+:)?(\d+\.\d+)", versions.get("libc6", ""))
+    if not minors or not libc:
+        return Facts()
+    return Facts(f"/usr/bin/python3.{max(minors)}", f"3.{max(minors)}", "glibc", libc.group(1))
 
 
 def _known_lock(options: t.Mapping[str, t.Any], store: Store, request: str, refresh: bool) -> list[Package] | None:
@@ -117,7 +156,14 @@ def _known_lock(options: t.Mapping[str, t.Any], store: Store, request: str, refr
 
 
 def _resolve(
-    store: Store, suite: str, packages: list[str], omit: list[str], mirror: str | None, platform: Platform, *, check: bool
+    store: Store,
+    suite: str,
+    packages: list[str],
+    omit: list[str],
+    mirror: str | None,
+    platform: Platform,
+    *,
+    check: bool,
 ) -> list[Package]:
     require_tools(("apt-get", "apt-cache", "dpkg-deb"))
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +177,8 @@ def _resolve(
 
 
 def _pulled(options: t.Mapping[str, t.Any], store: Store, platform: Platform, context: Context) -> Base:
-    from .registry import Repository  # noqa: PLC0415 - ssl and http.client are not loaded in a run that needs no registry
+    # Here, because a run that needs no registry should not load ssl and http.client.
+    from .registry import Repository
 
     reference = parse_reference(options["image"])
     repository = Repository(reference.host, reference.repository, Access.of_options(options))
@@ -212,7 +259,9 @@ def _choose(index: dict[str, t.Any], platform: Platform, digest: str) -> str:
         if platform.matches(entry.get("platform")):
             return str(entry["digest"])
     offered = sorted({_platform_name(entry.get("platform") or {}) for entry in entries} - {"unknown/unknown"})
-    raise ModelshipError(f"the base {digest} has no image for {platform}: it has {', '.join(offered) or 'none'}", kind="base")
+    raise ModelshipError(
+        f"the base {digest} has no image for {platform}: it has {', '.join(offered) or 'none'}", kind="base"
+    )
 
 
 def _platform_name(document: dict[str, str]) -> str:
@@ -220,7 +269,9 @@ def _platform_name(document: dict[str, str]) -> str:
     return "/".join(part for part in parts if part)
 
 
-def _described(manifest: dict[str, t.Any], config: dict[str, t.Any], store: Store, platform: Platform) -> dict[str, t.Any]:
+def _described(
+    manifest: dict[str, t.Any], config: dict[str, t.Any], store: Store, platform: Platform
+) -> dict[str, t.Any]:
     """Return what the cache remembers of a pulled base, after its layers have been checked against its diff_ids."""
     if config.get("os") != "linux" or config.get("architecture") != platform.architecture:
         raise ModelshipError(
@@ -237,11 +288,14 @@ def _described(manifest: dict[str, t.Any], config: dict[str, t.Any], store: Stor
         media_type = descriptors.LAYER_TYPES.get(entry["mediaType"])
         if media_type is None:
             raise ModelshipError(
-                f"the base has a layer of type {entry['mediaType']}, which is not supported: use a base with gzip layers", kind="base"
+                f"the base has a layer of type {entry['mediaType']}, which is not supported: use a base with gzip layers",
+                kind="base",
             )
         found, size = measure(store.blob(entry["digest"]))
         if found != diff_id:
-            raise ModelshipError(f"the base's layer {entry['digest']} unpacks to {found}, not to {diff_id}", kind="hash_mismatch")
+            raise ModelshipError(
+                f"the base's layer {entry['digest']} unpacks to {found}, not to {diff_id}", kind="hash_mismatch"
+            )
         layers.append(dataclasses.asdict(Layer("base", entry["digest"], diff_id, entry["size"], size, media_type)))
     return {"layers": layers, "settings": config.get("config") or {}}
 

@@ -48,14 +48,24 @@ DEFAULT_EXCLUDES = (
 )
 
 #: Packages that others depend on for the sake of maintainer scripts and package management, which an image never runs.
-DEFAULT_OMIT = ("dpkg", "tar", "debconf", "mawk", "perl-base", "init-system-helpers", "adduser", "lsb-base", "sysvinit-utils")
+DEFAULT_OMIT = (
+    "dpkg",
+    "tar",
+    "debconf",
+    "mawk",
+    "perl-base",
+    "init-system-helpers",
+    "adduser",
+    "lsb-base",
+    "sysvinit-utils",
+)
 
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_PASSWD = """root:x:0:0:root:/root:/usr/sbin/nologin
+_USERS = """root:x:0:0:root:/root:/usr/sbin/nologin
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 nonroot:x:65532:65532:nonroot:/nonexistent:/usr/sbin/nologin
 """
-_GROUP = "root:x:0:\nnogroup:x:65534:\nnonroot:x:65532:\n"
+_GROUPS = "root:x:0:\nnogroup:x:65534:\nnonroot:x:65532:\n"
 # Without it the C library asks the name server before /etc/hosts.
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
@@ -81,10 +91,17 @@ def base_layer(store: Store, packages: t.Sequence[Package], excludes: t.Sequence
 
 def _skeleton() -> Tree:
     tree = Tree()
-    for name, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("proc", 0o755), ("sys", 0o755), ("dev", 0o755), ("run", 0o755)):
+    for name, mode in (
+        ("tmp", 0o1777),
+        ("var/tmp", 0o1777),
+        ("proc", 0o755),
+        ("sys", 0o755),
+        ("dev", 0o755),
+        ("run", 0o755),
+    ):
         tree.add(name, Entry(FOLDER, mode))
     tree.add("root", Entry(FOLDER, 0o700))
-    for name, text in (("passwd", _PASSWD), ("group", _GROUP), ("nsswitch.conf", _NSSWITCH)):
+    for name, text in (("passwd", _USERS), ("group", _GROUPS), ("nsswitch.conf", _NSSWITCH)):
         tree.add_bytes(f"etc/{name}", text.encode())
     return tree
 

@@ -17,7 +17,8 @@ from .._core.errors import ModelshipError
 from .._core.files import explained, locked
 from .._core.runner import Context, Outcome
 from . import bytecode, descriptors, wheels
-from .bases import Base, resolve_base
+from .apt import Package
+from .bases import Base, facts_of_packages, resolve_base
 from .descriptors import Layer
 from .layers import write_layer, zlib_is_usual
 from .layout import Layout
@@ -83,6 +84,8 @@ class Build:
         self._wheels: list[dict[str, str]] = []
         self._lock = threading.Lock()
         self._root: Root | None = None
+        self._fetched: concurrent.futures.Future[list[str]] | None = None
+        self._fetched_for: Facts | None = None
         self._warnings: list[str] = []
 
     def run(self) -> Outcome:
@@ -90,7 +93,7 @@ class Build:
         before = self._layout.stored(self._options["name"])
         base = resolve_base(
             self._options["base"], self._store, self._platform, self._context,
-            refresh=bool(self._options.get("refresh")), compress=self._compress,
+            refresh=bool(self._options.get("refresh")), compress=self._compress, resolved=self._prefetch,
         )  # fmt: skip
         steps = self._steps(base)
         self._find(steps)
@@ -110,14 +113,19 @@ class Build:
 
     def _check_inputs(self) -> None:
         path = self._options.get("release")
-        if path and self._context.check and not os.path.isdir(path):
-            self._release_unknown = f"there is no release in {path} yet"
+        if self._context.check and (not path or not os.path.isdir(path)) and (path or self._runtime):
+            # A task before this one would make it.
+            self._release_unknown = f"there is no release in {path} yet" if path else "there is no release yet"
         elif path:
             self._release = verified_release(path)
+        elif path is not None:
+            raise ModelshipError("release: the path is empty: give the folder of a release, or leave the option out")
         if self._requirements and not os.path.isfile(self._requirements):
             raise ModelshipError(f"requirements: {self._requirements} is not a file: check the path")
         if self._runtime and not os.path.isfile(os.path.join(self._runtime, "__init__.py")):
-            raise ModelshipError(f"runtime: {self._runtime} is not a Python package (it has no __init__.py): check the path")
+            raise ModelshipError(
+                f"runtime: {self._runtime} is not a Python package (it has no __init__.py): check the path"
+            )
 
     # what each layer is made of
 
@@ -139,12 +147,19 @@ class Build:
             steps.append(Step("dependencies", "dependencies", key if base.key else "", self._make_dependencies, why))
         if self._runtime:
             key = content_key(
-                role="runtime", name=os.path.basename(os.path.normpath(self._runtime)), tree=tree_digest(self._runtime), **common
+                role="runtime",
+                name=os.path.basename(os.path.normpath(self._runtime)),
+                tree=tree_digest(self._runtime),
+                **common,
             )
             known = bool(base.key) or not self._bytecode
             steps.append(Step("runtime", "runtime", key if known else "", self._make_runtime, "" if known else why))
-        if self._options.get("release"):
-            key = content_key(role="release", release=self._release.digest, compress=self._compress) if self._release else ""
+        if self._release or self._release_unknown:
+            key = (
+                content_key(role="release", release=self._release.digest, compress=self._compress)
+                if self._release
+                else ""
+            )
             steps.append(Step("release", "release", key, self._make_release, self._release_unknown))
         return steps
 
@@ -205,16 +220,31 @@ class Build:
         if not version:
             raise ModelshipError("python_version: the base has no python3, so its version must be given, as in '3.11'")
         if facts.python_version and version != facts.python_version:
-            raise ModelshipError(f"python_version: the base has Python {facts.python_version}, not {version}: leave it out")
-        python = self._options.get("python_interpreter") or wheels.default_interpreter()
-        paths = wheels.fetch(
-            self._store, self._requirements, python, version, wheels.platforms(facts, self._platform.architecture),
-            self._platform.architecture,
-        )  # fmt: skip
+            raise ModelshipError(
+                f"python_version: the base has Python {facts.python_version}, not {version}: leave it out"
+            )
+        paths = self._fetched.result() if self._fetched and self._fetched_for == facts else self._fetch(facts, version)
         tree = wheels.wheels_tree(paths, Excludes(self._excludes))
         if self._bytecode:
             bytecode.add_bytecode(tree, root)
         return self._write(tree, "dependencies")
+
+    def _fetch(self, facts: Facts, version: str) -> list[str]:
+        python = self._options.get("python_interpreter") or wheels.default_interpreter()
+        architecture = self._platform.architecture
+        tags = wheels.platforms(facts, architecture)
+        return wheels.fetch(self._store, self._requirements, python, version, tags, architecture)
+
+    def _prefetch(self, lock: list[Package]) -> None:
+        """Fetch the wheels while the base is being unpacked: what decides them follows from the packages' names."""
+        facts = facts_of_packages(lock)
+        if self._requirements and facts.python_version and not self._options.get("python_version"):
+            self._say("dependencies: fetching wheels")
+            self._fetched_for = facts
+            self._fetched = concurrent.futures.Future()
+            threading.Thread(
+                target=_settle, args=(self._fetched, lambda: self._fetch(facts, facts.python_version)), daemon=True
+            ).start()
 
     def _make_runtime(self) -> Layer | None:
         tree = Tree()
@@ -266,7 +296,13 @@ class Build:
         )
 
     def _finish(
-        self, before: t.Any, base: Base, layers: list[Layer], steps: list[Step], facts: Facts | None, inputs: dict[str, t.Any]
+        self,
+        before: t.Any,
+        base: Base,
+        layers: list[Layer],
+        steps: list[Step],
+        facts: Facts | None,
+        inputs: dict[str, t.Any],
     ) -> Outcome:
         settings = self._settings(base, facts)
         document = descriptors.configuration(self._platform.architecture, settings, layers, self._platform.variant)
@@ -277,8 +313,12 @@ class Build:
         digest = sha256_bytes(data)
         changed = before is None or before.digest != digest
         if changed and not self._context.check:
-            self._layout.install(self._options["name"], manifest, config, self._platform.as_document(), self._store.blob)
-        result = image_result(digest, config_digest, self._layout.path, layers, len(config) + len(data), inputs, base.lock)
+            self._layout.install(
+                self._options["name"], manifest, config, self._platform.as_document(), self._store.blob
+            )
+        result = image_result(
+            digest, config_digest, self._layout.path, layers, len(config) + len(data), inputs, base.lock
+        )
         if changed and self._compress and not zlib_is_usual():
             self._warnings.append(
                 "this interpreter's zlib is not the usual one (zlib-ng, perhaps): layer digests differ from those of other "
@@ -286,7 +326,11 @@ class Build:
             )
         made = [step.title for step in steps if step.made]
         verb = "would be" if self._context.check else "is"
-        message = f"image {digest} {verb} new, {human(result['uncompressed_size'])} unpacked" if changed else f"image {digest} is up to date"
+        message = (
+            f"image {digest} {verb} new, {human(result['uncompressed_size'])} unpacked"
+            if changed
+            else f"image {digest} is up to date"
+        )
         if made:
             message += f"; built anew: {', '.join(made)}"
         difference = differences(self._layout.path, before, digest, layers, document["config"], {})
@@ -302,6 +346,13 @@ class Build:
         settings = self._settings(base, self._facts(base))
         difference = differences(self._layout.path, before, "unknown until built", layers, settings, unknown)
         return Outcome(True, {"image": result}, difference, f"the image would be built ({text})", base.warnings)
+
+
+def _settle(future: concurrent.futures.Future[list[str]], work: t.Callable[[], list[str]]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as exc:  # noqa: BLE001 - it is raised again in the thread that asks for the result
+        future.set_exception(exc)
 
 
 def _patterns(parameters: dict[str, t.Any]) -> list[str]:

@@ -49,7 +49,8 @@ def compile_sources(root: Root, sources: t.Mapping[str, bytes]) -> dict[str, byt
     python = root.facts().python
     if not python:
         raise ModelshipError(
-            "bytecode: the base has no python3 in /usr/local/bin or /usr/bin to compile with; set bytecode: false", kind="bytecode"
+            "bytecode: the base has no python3 in /usr/local/bin or /usr/bin to compile with; set bytecode: false",
+            kind="bytecode",
         )
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout:
         for path in sorted(sources):
@@ -63,8 +64,8 @@ def compile_sources(root: Root, sources: t.Mapping[str, bytes]) -> dict[str, byt
         for path in sorted(sources):
             data = stdout.read(int(stdout.readline()))
             if data:
-                folder, name = os.path.split(path)
-                compiled[f"{folder}/__pycache__/{name.removesuffix('.py')}.{tag}.pyc"] = data
+                folder, _, module = path.rpartition("/")
+                compiled[f"{folder}/__pycache__/{module.removesuffix('.py')}.{tag}.pyc"] = data
     return compiled
 
 
@@ -114,7 +115,9 @@ def _loader(root: str, python: str) -> list[str]:
                 folder = os.path.join(root, name)
                 folders.append(folder)
                 if os.path.isdir(folder):
-                    folders += [os.path.join(folder, each) for each in sorted(os.listdir(folder)) if each.endswith("-linux-gnu")]
+                    folders += [
+                        os.path.join(folder, each) for each in sorted(os.listdir(folder)) if each.endswith("-linux-gnu")
+                    ]
             return [resolve(root, interpreter), "--library-path", ":".join(folders), program]
     return [program]
 
@@ -167,9 +170,21 @@ def add_bytecode(tree: Tree, root: Root) -> None:
 def standard_library(root: Root, excludes: t.Sequence[str] = ()) -> dict[str, bytes]:
     """Return the sources of the base's standard library that have no code file yet, by their path in the image."""
     facts = root.facts()
-    prefix = os.path.join(os.path.dirname(os.path.dirname(facts.python)), "lib", f"python{facts.python_version}").lstrip("/")
+    prefix = os.path.join(
+        os.path.dirname(os.path.dirname(facts.python)), "lib", f"python{facts.python_version}"
+    ).lstrip("/")
     top = os.path.join(root.path(), prefix)
-    skipped = {"__pycache__", "site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "ensurepip", *excludes}
+    skipped = {
+        "__pycache__",
+        "site-packages",
+        "dist-packages",
+        "test",
+        "tests",
+        "idlelib",
+        "lib2to3",
+        "ensurepip",
+        *excludes,
+    }
     found: dict[str, bytes] = {}
     for folder, folders, files in os.walk(top):
         folders[:] = sorted(set(folders) - skipped)

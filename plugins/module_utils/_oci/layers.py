@@ -120,6 +120,31 @@ def write_layer(tree: Tree, role: str, blobs: str, *, compress: bool = True) -> 
 
     :raises ModelshipError: the disk is full or a source file cannot be read; nothing is left behind.
     """
+
+    def fill(sink: _Sink) -> None:
+        for path, entry in tree.items():
+            sink.write(_header(path, entry))
+            if entry.read is not None:
+                _copy(entry, path, sink)
+        sink.write(b"\0" * (2 * tarfile.BLOCKSIZE))
+
+    return _write(fill, role, blobs, compress)
+
+
+def write_archive(archive: t.IO[bytes], role: str, blobs: str, *, compress: bool = True) -> Layer:
+    """Store the tar archive that *archive* reads, as it is, as a layer in the folder *blobs*, and return it.
+
+    :raises ModelshipError: the disk is full; nothing is left behind.
+    """
+
+    def fill(sink: _Sink) -> None:
+        while chunk := archive.read(_CHUNK):
+            sink.write(chunk)
+
+    return _write(fill, role, blobs, compress)
+
+
+def _write(fill: t.Callable[[_Sink], None], role: str, blobs: str, compress: bool) -> Layer:
     with explained(blobs):
         os.makedirs(blobs, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=blobs, prefix=".new-")
@@ -128,11 +153,7 @@ def write_layer(tree: Tree, role: str, blobs: str, *, compress: bool = True) -> 
                 stream = stack.enter_context(os.fdopen(handle, "wb", buffering=_CHUNK))
                 pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(os.cpu_count())) if compress else None
                 sink = _Sink(stream, pool)
-                for path, entry in tree.items():
-                    sink.write(_header(path, entry))
-                    if entry.read is not None:
-                        _copy(entry, path, sink)
-                sink.write(b"\0" * (2 * tarfile.BLOCKSIZE))
+                fill(sink)
                 sink.finish()
             settle(temporary)
             os.replace(temporary, os.path.join(blobs, sink.digest.removeprefix("sha256:")))

@@ -72,7 +72,9 @@ class Layout:
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError) as exc:
-            raise ModelshipError(f"{path} is not the index of an OCI layout: remove {self.path} and build again") from exc
+            raise ModelshipError(
+                f"{path} is not the index of an OCI layout: remove {self.path} and build again"
+            ) from exc
         if not isinstance(entries, list) or not all(descriptors.is_descriptor(entry) for entry in entries):
             raise ModelshipError(f"{path} is not the index of an OCI layout: remove {self.path} and build again")
         return entries
@@ -94,7 +96,9 @@ class Layout:
             with open(path, "rb") as stream:
                 data = stream.read()
         except OSError as exc:
-            raise ModelshipError(f"{path} is missing from the OCI layout: build the image again", kind="layout") from exc
+            raise ModelshipError(
+                f"{path} is missing from the OCI layout: build the image again", kind="layout"
+            ) from exc
         if sha256_bytes(data) != digest:
             raise ModelshipError(f"{path} is damaged (its sha256 is another): build the image again", kind="layout")
         return data
@@ -108,13 +112,16 @@ class Layout:
         try:
             manifest = json.loads(manifest_bytes)
             config_bytes = self.document(manifest["config"]["digest"])
-            if not all(descriptors.is_descriptor(layer) for layer in manifest["layers"]):
-                raise ValueError("layers")
             config = json.loads(config_bytes)
+            whole = all(descriptors.is_descriptor(layer) for layer in [*manifest["layers"], manifest["config"]])
         except (ValueError, KeyError, TypeError) as exc:
             raise ModelshipError(
                 f"{digest} in {self.path} is not an image manifest: name the digest of one image", kind="layout"
             ) from exc
+        if not whole:
+            raise ModelshipError(
+                f"the manifest {digest} in {self.path} is malformed: build the image again", kind="layout"
+            )
         return StoredImage(digest, manifest_bytes, manifest, config_bytes, config)
 
     def stored(self, name: str) -> StoredImage | None:
@@ -129,7 +136,12 @@ class Layout:
         return None
 
     def install(
-        self, name: str, manifest: dict[str, t.Any], config: bytes, platform: dict[str, str], source: t.Callable[[str], str]
+        self,
+        name: str,
+        manifest: dict[str, t.Any],
+        config: bytes,
+        platform: dict[str, str],
+        source: t.Callable[[str], str],
     ) -> str:
         """Make *manifest* the image called *name* and return its digest.
 

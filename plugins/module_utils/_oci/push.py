@@ -10,6 +10,7 @@ import dataclasses
 import threading
 import typing as t
 
+from .._core.content import parse_digest
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .._core.runner import Context, Outcome
@@ -42,11 +43,18 @@ def push_image(parameters: dict[str, t.Any], context: Context) -> Outcome:
     """
     reference = parse_reference(parameters["repository"])
     if reference.tag or reference.digest:
-        raise ModelshipError(f"repository: '{parameters['repository']}' must have no tag and no digest: tags are the option tags")
+        raise ModelshipError(
+            f"repository: '{parameters['repository']}' must have no tag and no digest: tags are the option tags"
+        )
     tags = sorted({parse_tag(tag) for tag in parameters.get("tags") or []})
     layout = Layout(parameters["layout"])
-    digest = parameters.get("digest") or ""
-    if context.check and not _is_there(layout, digest):
+    digest = parameters.get("digest")
+    if digest == "" and not context.check:
+        raise ModelshipError("digest: it is empty: give the digest of an image in the layout, or leave the option out")
+    if digest:
+        parse_digest(digest)
+    # An empty digest in check mode: the task before this one could not know it without building.
+    if context.check and (digest == "" or not _is_there(layout, digest)):
         return _nothing_built(reference.name, tags, layout, digest)
     image = _image(layout, digest)
     repository = Repository(reference.host, reference.repository, Access.of_options(parameters), push=not context.check)
@@ -58,17 +66,21 @@ def push_image(parameters: dict[str, t.Any], context: Context) -> Outcome:
             raise
         # On a bare machine the registry itself would only now be made.
         found = Found(image.blobs, [], False, dict.fromkeys(tags, ""))
-        return _outcome(reference.name, image, found, tags, context, [f"{exc.message}; so all of the image would be pushed"])
+        return _outcome(
+            reference.name, image, found, tags, context, [f"{exc.message}; so all of the image would be pushed"]
+        )
     if not context.check:
         _send(repository, image, found, layout, context, parameters.get("mount_from") or [])
         for tag in tags:
             if found.tags[tag] != image.digest:
                 context.progress.step(f"tag {tag} -> {image.digest[:19]}")
-                repository.put_manifest(tag, image.manifest_bytes, image.manifest.get("mediaType") or descriptors.MANIFEST)
+                repository.put_manifest(
+                    tag, image.manifest_bytes, image.manifest.get("mediaType") or descriptors.MANIFEST
+                )
     return _outcome(reference.name, image, found, tags, context, [])
 
 
-def _is_there(layout: Layout, digest: str) -> bool:
+def _is_there(layout: Layout, digest: str | None) -> bool:
     try:
         return bool(_image(layout, digest))
     except ModelshipError as exc:
@@ -77,10 +89,12 @@ def _is_there(layout: Layout, digest: str) -> bool:
         raise
 
 
-def _image(layout: Layout, digest: str) -> StoredImage:
+def _image(layout: Layout, digest: str | None) -> StoredImage:
     entries = layout.entries()
     if not entries:
-        raise ModelshipError(f"layout: there is no OCI layout with an image in {layout.path}: build it first", kind="absent")
+        raise ModelshipError(
+            f"layout: there is no OCI layout with an image in {layout.path}: build it first", kind="absent"
+        )
     digests = [entry["digest"] for entry in entries]
     if not digest:
         if len(digests) > 1:
@@ -134,14 +148,20 @@ class _Sent:
 
 
 def _send(
-    repository: Repository, image: StoredImage, found: Found, layout: Layout, context: Context, mount_from: t.Sequence[str]
+    repository: Repository,
+    image: StoredImage,
+    found: Found,
+    layout: Layout,
+    context: Context,
+    mount_from: t.Sequence[str],
 ) -> None:
     sent = _Sent(sum(blob["size"] for blob in found.missing), context)
 
     def send(blob: dict[str, t.Any]) -> None:
         path = layout.blob(blob["digest"])
         uploaded = repository.upload(path, blob["digest"], blob["size"], sent.report(blob["digest"]), mount_from)
-        sent.step(f"{_role(blob)} {blob['digest'][:19]} {'pushed' if uploaded else 'taken from another repository'}, {human(blob['size'])}")
+        how = "pushed" if uploaded else "taken from another repository"
+        sent.step(f"{_role(blob)} {blob['digest'][:19]} {how}, {human(blob['size'])}")
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=_WORKERS) as pool:
         futures = [pool.submit(send, blob) for blob in sorted(found.missing, key=lambda blob: -blob["size"])]
@@ -152,7 +172,9 @@ def _send(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     if not found.manifest:
-        repository.put_manifest(image.digest, image.manifest_bytes, image.manifest.get("mediaType") or descriptors.MANIFEST)
+        repository.put_manifest(
+            image.digest, image.manifest_bytes, image.manifest.get("mediaType") or descriptors.MANIFEST
+        )
 
 
 def _role(blob: dict[str, t.Any]) -> str:
@@ -193,12 +215,19 @@ def _outcome(
     return Outcome(bool(uploaded or moved), {"push": result}, difference, message, warnings)
 
 
-def _nothing_built(name: str, tags: list[str], layout: Layout, digest: str) -> Outcome:
+def _nothing_built(name: str, tags: list[str], layout: Layout, digest: str | None) -> Outcome:
     """Check mode, and the image would only be built by a task before this one."""
     difference = Difference(name)
     difference.add("image", None, "unknown until built")
     for tag in tags:
         difference.add(f"tag {tag}", None, "unknown until built")
-    result = {"digest": digest, "reference": f"{name}@{digest}" if digest else "", "tags": tags, "uploaded": [], "existing": [], "bytes": 0}
+    result = {
+        "digest": digest or "",
+        "reference": f"{name}@{digest}" if digest else "",
+        "tags": tags,
+        "uploaded": [],
+        "existing": [],
+        "bytes": 0,
+    }
     message = f"the image would be pushed to {name}; how much of it is unknown, for it is not in {layout.path} yet"
     return Outcome(True, {"push": result}, difference, message)

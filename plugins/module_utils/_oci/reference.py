@@ -61,7 +61,9 @@ def parse_reference(text: str) -> Reference:
         host = "registry-1.docker.io"
         path = path if "/" in path else f"library/{path}"
     if not _HOST.fullmatch(host) or not _REPOSITORY.fullmatch(path) or (colon and not _TAG.fullmatch(tag)):
-        raise ModelshipError(f"'{text}' is no image reference: it must be host[:port]/repository[:tag][@sha256:…], lower case")
+        raise ModelshipError(
+            f"'{text}' is no image reference: it must be host[:port]/repository[:tag][@sha256:…], lower case"
+        )
     return Reference(host, path, tag, digest)
 
 

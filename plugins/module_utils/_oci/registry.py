@@ -49,9 +49,12 @@ class Repository:
         elif answer.status == 200 and (version or answer.body.strip() in (b"", b"{}")):
             return
         elif b"HTTP request to an HTTPS server" in answer.body:
-            raise ModelshipError(f"the registry {self.transport.host} speaks TLS: set plain_http: false", kind="registry_tls")
+            raise ModelshipError(
+                f"the registry {self.transport.host} speaks TLS: set plain_http: false", kind="registry_tls"
+            )
         raise ModelshipError(
-            f"{self.transport.host} is not a registry: GET /v2/ answers {answer.status}; check host and port", kind="not_a_registry"
+            f"{self.transport.host} is not a registry: GET /v2/ answers {answer.status}; check host and port",
+            kind="not_a_registry",
         )
 
     def _path(self, rest: str) -> str:
@@ -83,11 +86,14 @@ class Repository:
         answer = self.transport.request("GET", path, expect=(200, 404), headers=headers, scope=self._scope)
         if answer.status == 404:
             raise ModelshipError(
-                f"{self.transport.host}/{self.name} has no '{reference}': check repository, tag or digest", kind="not_found"
+                f"{self.transport.host}/{self.name} has no '{reference}': check repository, tag or digest",
+                kind="not_found",
             )
         digest = sha256_bytes(answer.body)
         if ":" in reference and digest != reference:
-            raise ModelshipError(f"the registry {self.transport.host} gives another manifest than {reference}", kind="hash_mismatch")
+            raise ModelshipError(
+                f"the registry {self.transport.host} gives another manifest than {reference}", kind="hash_mismatch"
+            )
         return digest, answer.body, answer.headers.get_content_type()
 
     def put_manifest(self, reference: str, data: bytes, media_type: str) -> None:
@@ -165,7 +171,9 @@ class Repository:
             return seen.hexdigest().encode()
 
         try:
-            answer = self.transport.request("GET", self._path(f"blobs/{digest}"), expect=(200,), scope=self._scope, sink=sink)
+            answer = self.transport.request(
+                "GET", self._path(f"blobs/{digest}"), expect=(200,), scope=self._scope, sink=sink
+            )
             if answer.body.decode() != parse_digest(digest):
                 raise ModelshipError(
                     f"the registry {self.transport.host} gives other bytes than {digest}: they were damaged on their way",
@@ -182,5 +190,7 @@ class Repository:
         """Return the (small) JSON blob *digest*, checked."""
         answer = self.transport.request("GET", self._path(f"blobs/{digest}"), expect=(200,), scope=self._scope)
         if sha256_bytes(answer.body) != digest:
-            raise ModelshipError(f"the registry {self.transport.host} gives other bytes than {digest}", kind="hash_mismatch")
+            raise ModelshipError(
+                f"the registry {self.transport.host} gives other bytes than {digest}", kind="hash_mismatch"
+            )
         return answer.body

@@ -45,11 +45,15 @@ def verified_release(path: str) -> Release:
         with open(manifest_path, "rb") as stream:
             data = stream.read()
     except OSError as exc:
-        raise ModelshipError(f"release: {path} has no release.json ({exc.strerror}): give the folder of a release", kind="release") from exc
+        raise ModelshipError(
+            f"release: {path} has no release.json ({exc.strerror}): give the folder of a release", kind="release"
+        ) from exc
     digest = sha256_bytes(data)
     folder = os.path.basename(os.path.realpath(path))
     if re.fullmatch(r"[0-9a-f]{64}", folder) and digest != f"sha256:{folder}":
-        raise ModelshipError(f"release: {manifest_path} is damaged (its sha256 is not the folder's name): train again", kind="release")
+        raise ModelshipError(
+            f"release: {manifest_path} is damaged (its sha256 is not the folder's name): train again", kind="release"
+        )
     try:
         manifest: t.Any = json.loads(data)
         name, files = str(manifest["name"]), dict(manifest["files"])
@@ -59,9 +63,13 @@ def verified_release(path: str) -> Release:
     for file, (sha256, size) in sorted(wanted.items()):
         where = os.path.join(path, file)
         if os.path.isabs(file) or ".." in file.split("/"):
-            raise ModelshipError(f"release: {manifest_path} names '{file}', which is outside of the release", kind="release")
+            raise ModelshipError(
+                f"release: {manifest_path} names '{file}', which is outside of the release", kind="release"
+            )
         if not os.path.isfile(where):
             raise ModelshipError(f"release: {where} is missing: train again", kind="release")
         if os.path.getsize(where) != size or sha256_file(where) != f"sha256:{sha256}":
-            raise ModelshipError(f"release: {where} is damaged (its sha256 is not the one in release.json): train again", kind="release")
+            raise ModelshipError(
+                f"release: {where} is damaged (its sha256 is not the one in release.json): train again", kind="release"
+            )
     return Release(path, digest, name, tuple(sorted(wanted)))

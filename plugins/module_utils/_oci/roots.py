@@ -95,7 +95,9 @@ def unpack(blob: str, root: str) -> None:
                 for member in archive:
                     _unpack_member(archive, member, real_root)
         except tarfile.TarError as exc:
-            raise ModelshipError(f"the base layer {blob} is not a tar archive ({exc}): use another base", kind="base") from exc
+            raise ModelshipError(
+                f"the base layer {blob} is not a tar archive ({exc}): use another base", kind="base"
+            ) from exc
 
 
 def _inside(root: str, name: str) -> str:

@@ -201,10 +201,8 @@ class Transport:
                 headers["Content-Length"] = str(len(body or b""))
             connection.request(method, target, body=data, headers=headers)
             response = connection.getresponse()
-            if sink is not None and response.status in expect:
-                content = sink(response)
-            else:
-                content = response.read()
+            read = sink if sink is not None and response.status in expect else http.client.HTTPResponse.read
+            content = read(response)
         if response.will_close:
             connection.close()
         return Answer(response.status, response.headers, content)
@@ -214,7 +212,11 @@ class Transport:
         target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
         key = f"{parts.scheme}://{parts.netloc}"
         connections: dict[str, http.client.HTTPConnection] = self._local.__dict__.setdefault("connections", {})
-        proxy = "" if urllib.request.proxy_bypass(parts.hostname or "") else urllib.request.getproxies().get(parts.scheme, "")
+        proxy = (
+            ""
+            if urllib.request.proxy_bypass(parts.hostname or "")
+            else urllib.request.getproxies().get(parts.scheme, "")
+        )
         if is_loopback(parts.netloc):
             proxy = ""
         if proxy and parts.scheme == "http":
@@ -269,7 +271,11 @@ class Transport:
             return False
         fields = dict(re.findall(r'([a-z_]+)="([^"]*)"', rest))
         realm = fields.get("realm", "")
-        query = {name: value for name, value in (("service", fields.get("service")), ("scope", scope or fields.get("scope"))) if value}
+        query = {
+            name: value
+            for name, value in (("service", fields.get("service")), ("scope", scope or fields.get("scope")))
+            if value
+        }
         url = realm + ("&" if "?" in realm else "?") + urllib.parse.urlencode(query)
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
             return False
@@ -311,7 +317,9 @@ class Transport:
                 f"the registry {self.host} fails: {answer.status} on {method} {path}{said}; see its log, then run again",
                 kind="registry_unreachable",
             )
-        return ModelshipError(f"the registry {self.host} answers {answer.status} on {method} {path}{said}", kind="registry")
+        return ModelshipError(
+            f"the registry {self.host} answers {answer.status} on {method} {path}{said}", kind="registry"
+        )
 
 
 def _said(answer: Answer) -> str:

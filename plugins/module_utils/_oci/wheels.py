@@ -28,7 +28,14 @@ from .tree import FILE, Entry, Excludes, Tree
 
 LIBRARY = "opt/modelship/lib"
 
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l", "ppc64le": "ppc64le", "s390x": "s390x", "386": "i686"}
+_MACHINES = {
+    "amd64": "x86_64",
+    "arm64": "aarch64",
+    "arm": "armv7l",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+    "386": "i686",
+}
 
 # Runs in the interpreter whose pip fetches: pip evaluates markers for that interpreter, so they are evaluated here for the
 # image's, with pip's own parser.
@@ -137,8 +144,10 @@ def _for_image(lines: list[str], python: str, python_version: str, architecture:
     }
     done = _call([python, "-c", _MARKERS], json.dumps([lines, environment]))
     if done.returncode:
-        raise _no_pip(python) if "No module named" in done.stderr else ModelshipError(
-            f"requirements: a marker is malformed ({done.stderr.strip().splitlines()[-1]})"
+        raise (
+            _no_pip(python)
+            if "No module named" in done.stderr
+            else ModelshipError(f"requirements: a marker is malformed ({done.stderr.strip().splitlines()[-1]})")
         )
     return t.cast("list[str]", json.loads(done.stdout))
 
@@ -146,7 +155,13 @@ def _for_image(lines: list[str], python: str, python_version: str, architecture:
 def _call(command: list[str], given: str | None = None) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            command, input=given, capture_output=True, text=True, errors="replace", check=False, env={**os.environ, "LC_ALL": "C.UTF-8"}
+            command,
+            input=given,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
         )
     except OSError as exc:
         raise ModelshipError(
@@ -183,7 +198,9 @@ def _explain(output: str, requirements: str, python: str, python_version: str, a
         match = re.search(r"^\s+(\S+==\S+) --hash", output, flags=re.MULTILINE)
         name = match.group(1) if match else "a requirement"
         return ModelshipError(f"{requirements}: {name} is not locked by a hash: lock it anew", kind="missing_hash")
-    if re.search(r"NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Max retries exceeded|NameResolution", output):
+    if re.search(
+        r"NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Max retries exceeded|NameResolution", output
+    ):
         return ModelshipError(
             "the package index does not answer: check the network and the pip configuration of this host (pip config list)",
             kind="network",
@@ -196,7 +213,9 @@ def _explain(output: str, requirements: str, python: str, python_version: str, a
             kind="no_wheel",
         )
     errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
-    return ModelshipError(f"{requirements}: pip: {(errors or output.splitlines())[-1].removeprefix('ERROR: ')}", kind="requirements")
+    return ModelshipError(
+        f"{requirements}: pip: {(errors or output.splitlines())[-1].removeprefix('ERROR: ')}", kind="requirements"
+    )
 
 
 def describe(wheels: t.Iterable[str]) -> list[dict[str, str]]:
@@ -204,7 +223,9 @@ def describe(wheels: t.Iterable[str]) -> list[dict[str, str]]:
     found = []
     for path in wheels:
         name, version = os.path.basename(path).split("-")[:2]
-        found.append({"name": name.replace("_", "-"), "version": version, "sha256": sha256_file(path).removeprefix("sha256:")})
+        found.append(
+            {"name": name.replace("_", "-"), "version": version, "sha256": sha256_file(path).removeprefix("sha256:")}
+        )
     return found
 
 
@@ -223,10 +244,14 @@ def wheels_tree(wheels: t.Sequence[str], excludes: Excludes) -> Tree:
                     place = _place(info.filename)
                     if place and not info.is_dir() and place not in excludes:
                         executable = (info.external_attr >> 16) & 0o111
-                        entry = Entry(FILE, 0o755 if executable else 0o644, info.file_size, _member(path, info.filename))
+                        entry = Entry(
+                            FILE, 0o755 if executable else 0o644, info.file_size, _member(path, info.filename)
+                        )
                         tree.add(f"{LIBRARY}/{place}", entry)
         except (OSError, zipfile.BadZipFile) as exc:
-            raise ModelshipError(f"{path} is not a wheel ({exc}): remove it and run again", kind="requirements") from exc
+            raise ModelshipError(
+                f"{path} is not a wheel ({exc}): remove it and run again", kind="requirements"
+            ) from exc
     return tree
 
 
