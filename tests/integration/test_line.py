@@ -1,0 +1,216 @@
+"""The whole line as a user runs it: the installed collection, a real Docker Engine, a real registry, a real endpoint."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, Playbooks, free_port
+
+pytestmark = [pytest.mark.integration, pytest.mark.line]
+
+
+@pytest.fixture(scope="module")
+def line(installed: Path, docker_engine: str, trainer_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playbooks]:
+    """The line in a home and on ports of its own; the trainer's virtual environment is shared with the other tests."""
+    registry = free_port()
+    trainer_home = Path(trainer_python).parents[2]
+    books = Playbooks(
+        installed,
+        {
+            "modelship_home": str(tmp_path_factory.mktemp("line") / "home"),
+            "modelship_name": "line-test",
+            "modelship_port": free_port(),
+            "modelship_registry": f"127.0.0.1:{registry}",
+            "registry_port": registry,
+            "monitoring_port": free_port(),
+            "trainer_home": str(trainer_home),
+            "modelship_trainer_python": trainer_python,
+            # small enough to train in seconds; what is tested is the line
+            "modelship_parameters": {"epochs": 3},
+            "modelship_gates": {"accuracy": 0.8, "accuracy_drop": 0.1},
+        },
+    )
+    yield books
+    # the shared trainer stays
+    books.run("destroy", "--skip-tags", "trainer")
+
+
+def _call(line: Playbooks, path: str, body: object = None) -> tuple[int, dict[str, object]]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{line.variables['modelship_port']}{path}",
+        data=None if body is None else json.dumps(body).encode(),
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.status, json.load(answer)
+
+
+def _digits() -> list[list[float]]:
+    return [[float((i * j) % 256) for i in range(784)] for j in range(8)]
+
+
+class Load:
+    """Keep-alive clients that ask for predictions until told to stop; counts what is lost."""
+
+    def __init__(self, port: int, clients: int = 4) -> None:
+        self.port = port
+        self.answered = 0
+        self.releases: set[str] = set()
+        self.lost: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for client in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        body = json.dumps({"image": _digits()[0]})
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        while not self._stop.is_set():
+            try:
+                connection.request("POST", "/predict", body, {"content-type": "application/json"})
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status == 200:
+                    self.answered += 1
+                    self.releases.add(answer.headers["modelship-release"])
+                else:
+                    self.lost.append(str(answer.status))
+            except (OSError, http.client.HTTPException) as exc:
+                self.lost.append(repr(exc))
+                connection.close()
+            time.sleep(0.002)
+        connection.close()
+
+
+def test_check_mode_before_anything_exists_changes_nothing(line: Playbooks) -> None:
+    play = line.run("site", "--check", "--diff")
+    assert play.rc == 0, play.output
+    assert play.recap["changed"] > 0
+    assert not Path(str(line.variables["modelship_home"])).exists()
+
+
+def test_the_line_ends_in_a_verified_endpoint(line: Playbooks) -> None:
+    play = line.run("site")
+    assert play.rc == 0, play.output
+    for promised in ("http://127.0.0.1:", "sha256:", "accuracy", "MB", "report.html", "destroy"):
+        assert promised in play.output
+    status, answer = _call(line, "/predict", {"image": _digits()[0]})
+    assert status == 200
+    assert answer["result"] in range(10)
+    assert str(answer["release"]).startswith("sha256:")
+
+
+def test_the_second_run_changes_nothing(line: Playbooks) -> None:
+    play = line.run("site")
+    assert play.rc == 0, play.output
+    assert play.recap["changed"] == 0, play.output
+    assert play.recap["failed"] == 0
+
+
+def test_check_mode_in_the_steady_state_reports_nothing_to_do(line: Playbooks) -> None:
+    play = line.run("site", "--check", "--diff")
+    assert play.rc == 0, play.output
+    assert play.recap["changed"] == 0, play.output
+
+
+def test_a_changed_gate_retrains_nothing_and_a_missed_gate_keeps_the_old_release(line: Playbooks) -> None:
+    before = _call(line, "/predict", {"image": _digits()[0]})[1]["release"]
+    play = line.run("site", modelship_gates={"accuracy": 0.81, "accuracy_drop": 0.1})
+    assert play.rc == 0, play.output
+    assert play.recap["changed"] == 0, play.output
+    play = line.run("site", modelship_gates={"accuracy": 1.0, "accuracy_drop": 0.1})
+    assert play.rc != 0
+    assert "accuracy" in play.output
+    assert _call(line, "/predict", {"image": _digits()[0]})[1]["release"] == before
+
+
+def test_check_mode_tells_which_input_changed(line: Playbooks) -> None:
+    play = line.run("site", "--check", "--diff", modelship_parameters={"epochs": 4})
+    assert play.rc == 0, play.output
+    assert play.recap["changed"] > 0
+    assert "epochs" in play.output
+    assert line.run("site", "--check").recap["changed"] == 0
+
+
+def test_a_changed_parameter_is_redeployed_under_load_and_no_request_is_lost(line: Playbooks) -> None:
+    with Load(int(str(line.variables["modelship_port"]))) as load:
+        play = line.run("site", modelship_parameters={"epochs": 4})
+    assert play.rc == 0, play.output
+    assert load.lost == []
+    assert load.answered > 100
+    assert len(load.releases) == 2
+
+
+def test_a_killed_run_can_be_run_again(line: Playbooks) -> None:
+    process = subprocess.Popen(
+        line.command("site", modelship_parameters={"epochs": 30}),
+        env={**line.environment, "MODELSHIP_PROGRESS": "live"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        cwd="/",
+    )
+    assert process.stdout is not None
+    seen = ""
+    for text in process.stdout:
+        seen += text
+        if "epoch 2/" in text:
+            break
+    assert "epoch 2/" in seen
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    play = line.run("site", modelship_parameters={"epochs": 4})
+    assert play.rc == 0, play.output
+    assert play.recap["changed"] == 0, play.output
+
+
+def test_scikit_learn_goes_through_the_same_line(line: Playbooks) -> None:
+    own = {
+        "modelship_project": str(ROOT / "model/examples/digits_mlp"),
+        "modelship_name": "line-test-mlp",
+        "modelship_port": free_port(),
+        "modelship_parameters": {},
+        "modelship_gates": {"accuracy": 0.9},
+    }
+    books = Playbooks(line.collections, {**line.variables, **own})
+    try:
+        play = books.run("site")
+        assert play.rc == 0, play.output
+        assert _call(books, "/predict", {"image": _digits()[0]})[0] == 200
+        play = books.run("site")
+        assert play.recap["changed"] == 0, play.output
+    finally:
+        assert books.run("deploy", modelship_state="absent").rc == 0
+
+
+def test_destroy_removes_what_was_made_and_only_that(line: Playbooks) -> None:
+    play = line.run("destroy", "--skip-tags", "trainer")
+    assert play.rc == 0, play.output
+    assert not Path(str(line.variables["modelship_home"])).exists()
+    with pytest.raises(OSError):
+        _call(line, "/v2/health/ready")
+    left = subprocess.run(["docker", "ps", "-a", "--format", "{{.Names}}"], capture_output=True, text=True, check=True)
+    assert "line-test" not in left.stdout
+    play = line.run("destroy", "--skip-tags", "trainer")
+    assert play.rc == 0, play.output
+    assert play.recap["changed"] == 0, play.output
