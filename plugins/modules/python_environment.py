@@ -22,7 +22,7 @@ options:
     type: path
     required: true
   state:
-    description: Whether it is to be there.
+    description: Whether it is to be there. With V(absent), its parent folder goes too where nothing else is in it.
     type: str
     choices: [present, absent]
     default: present
@@ -77,6 +77,10 @@ environment:
       description: Where it is.
       type: str
       returned: success
+    needed:
+      description: Whether it was not as wanted.
+      type: bool
+      returned: when present
     python:
       description: Its interpreter.
       type: str

@@ -30,7 +30,7 @@ options:
       - V(started) starts it, or restarts it when something has changed.
       - V(restarted) restarts it in any case.
       - V(stopped) ends it and, with systemd, disables it.
-      - V(absent) also removes its unit. The log, the configuration and the data stay.
+      - V(absent) also removes its unit. The data stays.
     type: str
     choices: [started, restarted, stopped, absent]
     default: started
@@ -129,6 +129,12 @@ options:
     description: Seconds between SIGTERM and SIGKILL.
     type: float
     default: 30
+  purge:
+    description:
+      - With O(state=absent), also remove the log and the configuration files that were written, and their folders and
+        O(folder) where nothing of others is left in them.
+    type: bool
+    default: false
   unit:
     description: Where systemd runs, use this unit of a package instead of O(command), O(user) and O(environment).
     type: str
@@ -147,7 +153,7 @@ EXAMPLES = r"""
 - name: Run a registry
   modelship.core.service_process:
     name: registry
-    folder: /var/lib/modelship/registry/run
+    folder: /var/lib/modelship/registry
     command: [/usr/bin/docker-registry, serve, /var/lib/modelship/registry/etc/config.yml]
     user: docker-registry
     config:
@@ -160,7 +166,7 @@ EXAMPLES = r"""
 - name: End it
   modelship.core.service_process:
     name: registry
-    folder: /var/lib/modelship/registry/run
+    folder: /var/lib/modelship/registry
     state: absent
 """
 
@@ -272,6 +278,7 @@ def main() -> None:
             "adopt": {"type": "bool", "default": False},
             "follow_upgrades": {"type": "bool", "default": True},
             "stop_timeout": {"type": "float", "default": 30},
+            "purge": {"type": "bool", "default": False},
             "unit": {"type": "str"},
             "manager": {"type": "str", "choices": ["auto", "process", "systemd"], "default": "auto"},
         },

@@ -107,7 +107,12 @@ def ensure_environment(options: dict[str, t.Any], context: Context) -> Outcome:
         raise ModelshipError(f"{path} is there already and was not made here: choose another path or remove it")
     stamp = _stamp(path)
     changed = stamp.get("digest") != wanted.digest
-    result = {"path": path, "python": os.path.join(path, "bin", "python"), **dataclasses.asdict(interpreter)}
+    result = {
+        "path": path,
+        "needed": changed,
+        "python": os.path.join(path, "bin", "python"),
+        **dataclasses.asdict(interpreter),
+    }
     difference = Difference(path)
     if changed:
         difference.add("python", stamp.get("version"), interpreter.version)
@@ -171,6 +176,9 @@ def _remove(path: str, context: Context) -> Outcome:
                     shutil.rmtree(entry)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(lock)
+            if found:
+                with contextlib.suppress(OSError):  # what others put there stays
+                    os.rmdir(os.path.dirname(path))
     difference = Difference(path)
     for entry in found:
         difference.add(entry, "present", None)

@@ -40,6 +40,9 @@ class Manager(t.Protocol):
     def stop(self, record: Record | None) -> None:
         """End what *record* started, and return when it has ended."""
 
+    def enabled(self) -> bool:
+        """Tell whether it starts at boot."""
+
     def disable(self) -> None:
         """Keep it from starting at boot."""
 
@@ -137,6 +140,9 @@ class Process:
             self._child.wait()
         return gone
 
+    def enabled(self) -> bool:
+        return False
+
     def disable(self) -> None:
         return
 
@@ -193,8 +199,11 @@ class Systemd:
             with contextlib.suppress(ModelshipError):
                 self._systemctl("reset-failed", self.unit)
 
+    def enabled(self) -> bool:
+        return self._show("UnitFileState")["UnitFileState"] == "enabled"
+
     def disable(self) -> None:
-        if self._show("UnitFileState")["UnitFileState"] == "enabled":
+        if self.enabled():
             self._systemctl("disable", "--quiet", self.unit)
 
     def remove(self) -> None:

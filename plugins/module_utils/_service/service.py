@@ -145,7 +145,7 @@ class Service:
 class Record:
     """What was started: by it a process is known as our own.
 
-    :param who: the process; ``None`` where systemd watches it.
+    :param who: the process; ``None`` where systemd watches it, or it was stopped.
     :param parts: :meth:`Service.parts` at the start.
     :param config: absolute paths of the configuration files that were written.
     :param spec: :meth:`Service.as_record` at the start.
@@ -182,6 +182,9 @@ class Record:
         write_atomic(service.record_path, canonical_json(dataclasses.asdict(self)), 0o600)
         if self.who:
             write_atomic(service.pidfile, f"{self.who.pid}\n".encode())
+        else:
+            with explained(service.pidfile), contextlib.suppress(FileNotFoundError):
+                os.unlink(service.pidfile)
 
     @staticmethod
     def forget(service: Service) -> None:

@@ -13,7 +13,7 @@ import typing as t
 
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
-from .._core.files import locked
+from .._core.files import explained, locked
 from .._core.redaction import redact_mapping
 from .._core.runner import Context, Outcome
 from . import proc
@@ -34,7 +34,7 @@ def supervise(options: dict[str, t.Any], context: Context) -> Outcome:
     manager = manager_for(service, options.get("manager") or "auto")
     state = options.get("state") or "started"
     if state in ("stopped", "absent"):
-        return _Stop(service, manager, context).run(remove=state == "absent")
+        return _Stop(service, manager, context).run(remove=state == "absent", purge=bool(options.get("purge")))
     if not service.command:
         raise ModelshipError(f"{service.name}: state {state} needs command, a list of the program and its arguments")
     return _Start(service, manager, context).run(adopt=bool(options.get("adopt")), restart=state == "restarted")
@@ -251,27 +251,48 @@ class _Stop:
         self._manager = manager
         self._context = context
 
-    def run(self, *, remove: bool) -> Outcome:
+    def run(self, *, remove: bool, purge: bool) -> Outcome:
         service, manager = self._service, self._manager
         record = Record.load(service)
         pid = manager.running(record)
-        leftovers = record is not None or (remove and manager.leftovers())
+        files = [service.log, *(record.config if record else ())] if remove and purge else []
+        files = [path for path in files if os.path.exists(path)]
+        changed = pid is not None or (record is not None and manager.enabled())
+        if remove:
+            changed = changed or record is not None or bool(files) or manager.leftovers()
         difference = Difference(service.name)
         difference.add("running", pid is not None, False)
-        if leftovers and not self._context.check:
+        for path in files:
+            difference.add(path, "present", None)
+        if changed and not self._context.check:
             with locked(service.lock_path):
                 manager.stop(record)
-                manager.disable()
+                if record is not None:
+                    manager.disable()
+                    Record(who=None, parts={}, config=record.config, spec=record.spec).save(service)
                 if remove:
                     manager.remove()
-            Record.forget(service)
+                    self._delete(files)
+                    Record.forget(service)
+            if files:
+                with contextlib.suppress(OSError):  # what others put there stays
+                    os.rmdir(service.folder)
         words = "would be stopped" if self._context.check else "stopped"
         return Outcome(
-            changed=leftovers,
+            changed=changed,
             difference=difference,
-            message=f"{service.name} {words}" if leftovers else f"{service.name} is not a process started here",
+            message=f"{service.name} {words}" if changed else f"{service.name} is not a process started here",
             result={"service": {"name": service.name, "manager": manager.name, "running": False, "pid": pid}},
         )
+
+    @staticmethod
+    def _delete(files: list[str]) -> None:
+        for path in files:
+            with explained(path), contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        for folder in {os.path.dirname(path) for path in files}:
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
 
 
 _NOTHING: t.ContextManager[None] = contextlib.nullcontext()

@@ -283,6 +283,28 @@ def test_absent_ends_it_once(bench: Bench) -> None:
     assert not bench.run(state="absent").changed
 
 
+def test_stopped_can_be_purged_or_started_again(bench: Bench) -> None:
+    bench.run()
+    assert bench.run(state="stopped").changed
+    assert not (bench.folder / "run" / "greeter.pid").exists()
+    assert not bench.run(state="stopped").changed
+    assert bench.run().changed
+    bench.run(state="stopped")
+    assert bench.run(state="absent", purge=True).changed
+    assert [path.name for path in bench.folder.iterdir()] == ["server.py"]
+
+
+def test_purge_leaves_only_what_is_not_its_own(bench: Bench) -> None:
+    bench.run()
+    (bench.folder / "etc" / "note").write_text("mine")
+    assert bench.run(state="absent", purge=True, check=True).changed
+    assert (bench.folder / "run" / "greeter.log").exists()
+    assert bench.run(state="absent", purge=True).changed
+    assert not (bench.folder / "run").exists()
+    assert [path.name for path in (bench.folder / "etc").iterdir()] == ["note"]
+    assert not bench.run(state="absent", purge=True).changed
+
+
 def test_what_ignores_sigterm_is_killed(bench: Bench) -> None:
     bench.configure(stubborn=True)
     bench.run()
