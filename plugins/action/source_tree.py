@@ -34,7 +34,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             source = self._source(arguments.get("src"))
             tree = tree_files(source)
-        except (ModelshipError, AnsibleError, OSError) as exc:
+        except (ModelshipError, OSError) as exc:
             return {**result, "failed": True, "error_kind": "input", "msg": f"src: {exc}"}
         if not tree:
             return {**result, "failed": True, "error_kind": "input", "msg": f"src: {source} holds no files"}
@@ -56,8 +56,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if not isinstance(src, str) or not src:
             raise ModelshipError("give the path of a folder on the controller")
         # absolute, with user folders expanded; relative to the role's files/ or the playbook, as copy has it
-        found = str(self._find_needle("files", src))
-        return os.path.abspath(found)
+        try:
+            return os.path.abspath(str(self._find_needle("files", src)))
+        except AnsibleError as exc:
+            raise ModelshipError(f"there is no folder '{src}' on the controller: check the path") from exc
 
     def _send(self, source: str, names: list[str]) -> str:
         if self._connection._shell.tmpdir is None:
@@ -77,13 +79,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
 
 def _git(folder: str) -> dict[str, t.Any] | None:
-    """Return the ``commit`` of the folder's repository and whether the folder was ``dirty``; None outside of one."""
+    """Return the last ``commit`` that touched *folder* and whether it is ``dirty`` since; None outside of a repository."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", folder, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
+        commit = git("log", "-1", "--format=%H", "--", ".")
+        return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--", "."))} if commit else None
     except (OSError, subprocess.SubprocessError):
         return None
