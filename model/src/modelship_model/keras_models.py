@@ -1,0 +1,188 @@
+# Copyright: (c) 2026, the modelship authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keras and TensorFlow: started deterministically, models saved and converted reproducibly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import typing as t
+import warnings
+import zipfile
+
+from .errors import ModelError, first_line
+from .files import write_zip
+
+if t.TYPE_CHECKING:
+    from .data import Floats
+
+Model = t.Any
+Signature = dict[str, t.Any]
+
+#: What `.keras` files say about when they were saved.
+_NO_DATE = "1970-01-01@00:00:00"
+
+
+def start(seed: int) -> None:
+    """Import TensorFlow quietly, seed everything and ask for deterministic kernels."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    warnings.filterwarnings("ignore", module="(keras|tensorflow|google)")
+    import keras
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(seed % 2**32)
+
+
+def sample_shape(model: Model) -> tuple[int, ...]:
+    """Return the shape of one sample of *model*.
+
+    :raises ModelError: it has not exactly one input and one output, or the input's size is open (kind ``project``).
+    """
+    if len(getattr(model, "inputs", None) or []) != 1 or len(model.outputs) != 1:
+        raise ModelError(
+            "project", "the model must have exactly one input and one output: begin it with keras.Input(signature's shape)"
+        )
+    shape = tuple(model.inputs[0].shape)[1:]
+    if not shape or any(size is None for size in shape):
+        raise ModelError("project", f"the model's input has the open shape {list(shape)}: give every size but the batch's")
+    return t.cast(tuple[int, ...], shape)
+
+
+def save(model: Model, path: str) -> None:
+    """Save *model* without its optimizer, such that equal models make equal bytes."""
+    model.compiled = False
+    model.optimizer = None
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
+        raw = os.path.join(folder, "raw.keras")
+        model.save(raw)
+        with zipfile.ZipFile(raw) as archive:
+            entries = [(name, archive.read(name)) for name in sorted(archive.namelist())]
+    for index, (name, data) in enumerate(entries):
+        if name == "metadata.json":
+            entries[index] = (name, json.dumps({**json.loads(data), "date_saved": _NO_DATE}, sort_keys=True).encode())
+    write_zip(path, entries, compress=False)
+
+
+def load(path: str) -> Model:
+    """Load a ``.keras`` file; code inside it (Lambda layers) is refused by Keras's safe mode.
+
+    :raises ModelError: it cannot be loaded (kind ``release``).
+    """
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as exc:
+        raise ModelError(
+            "release",
+            f"Keras cannot load {path}: {first_line(exc)} (custom layers need 'project' and keras.saving.register_keras_serializable)",
+        ) from exc
+
+
+def weights_digest(model: Model) -> str:
+    """Return the digest of the weights: order, dtype, shape and bytes; names, which Keras counts up, are left out."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        array = np.ascontiguousarray(weight.numpy())
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return "sha256:" + digest.hexdigest()
+
+
+def predict(model: Model, x: Floats) -> Floats:
+    """Return the answers of *model*, float32."""
+    import numpy as np
+
+    return np.asarray(model.predict(x, batch_size=256, verbose=0), dtype=np.float32)
+
+
+def to_litert(model: Model, signature: Signature) -> bytes:
+    """Convert to LiteRT float32 with a free batch size and the signature's names.
+
+    The weights enter the graph as constants through ``stateless_call``: the converter would otherwise keep variables,
+    which LiteRT reads again on each call and which the quantizer cannot see.
+
+    :raises ModelError: the model uses something that LiteRT has no built-in operation for (kind ``project``).
+    """
+    import tensorflow as tf
+
+    trainable = [tf.constant(variable.numpy()) for variable in model.trainable_variables]
+    other = [tf.constant(variable.numpy()) for variable in model.non_trainable_variables]
+    (given,), (answer,) = signature["inputs"], signature["outputs"]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *given["shape"][1:]], tf.float32, name=given["name"])])
+    def serve(sample: t.Any) -> dict[str, t.Any]:
+        return {answer["name"]: model.stateless_call(trainable, other, sample, training=False)[0]}
+
+    module = tf.Module()
+    module.serve = serve
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={"serving_default": serve})
+        return _convert(folder)
+
+
+def saved_model_to_litert(path: str, signature: Signature) -> bytes:
+    """Convert a SavedModel to LiteRT float32, as :func:`to_litert` does."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    frozen = convert_variables_to_constants_v2(load_saved_model(path))
+    (given,), (answer,) = signature["inputs"], signature["outputs"]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *given["shape"][1:]], tf.float32, name=given["name"])])
+    def serve(sample: t.Any) -> dict[str, t.Any]:
+        answers = frozen(sample)
+        return {answer["name"]: answers[0] if isinstance(answers, (list, tuple)) else answers}
+
+    module = tf.Module()
+    module.serve = serve
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={"serving_default": serve})
+        return _convert(folder)
+
+
+def load_saved_model(path: str) -> t.Any:
+    """Return the serving function of a SavedModel.
+
+    :raises ModelError: it cannot be loaded or has no usable signature (kind ``release``).
+    """
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(path)
+    except Exception as exc:
+        raise ModelError("release", f"TensorFlow cannot load the SavedModel {path}: {first_line(exc)}") from exc
+    names = list(loaded.signatures)
+    if not names:
+        raise ModelError("release", f"the SavedModel {path} has no signature: export it with one (model.export of Keras)")
+    function = loaded.signatures["serving_default" if "serving_default" in names else names[0]]
+    # The function must keep the loaded object alive: its variables belong to it.
+    function.modelship_owner = loaded
+    return function
+
+
+def call_saved_model(function: t.Any, x: Floats) -> Floats:
+    """Return the answers of a function of :func:`load_saved_model`, float32."""
+    import numpy as np
+    import tensorflow as tf
+
+    name = next(iter(function.structured_input_signature[1]))
+    answers = function(**{name: tf.constant(x)})
+    return np.asarray(next(iter(answers.values())), dtype=np.float32)
+
+
+def _convert(folder: str) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    try:
+        return t.cast(bytes, converter.convert())
+    except Exception as exc:
+        raise ModelError("project", f"the model cannot be converted to LiteRT: {first_line(exc)}") from exc

@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, the modelship authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ONNX models: names, weights, and smaller number formats by ONNX Runtime's own tools."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import typing as t
+
+from .errors import ModelError, first_line
+
+Model = t.Any
+
+
+def parse(content: bytes, what: str = "the model") -> Model:
+    """Parse and check an ONNX model.
+
+    :raises ModelError: it is damaged (kind ``release``).
+    """
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(content)
+        onnx.checker.check_model(model)
+    except Exception as exc:
+        raise ModelError("release", f"{what} is no valid ONNX model: {first_line(exc)}") from exc
+    return model
+
+
+def name_output(model: Model, old: str, new: str, classes: int) -> None:
+    """Make *old* the graph's one output, in place, called *new*, float32 ``(batch, classes)``."""
+    import onnx
+
+    for node in model.graph.node:
+        node.output[:] = [new if name == old else name for name in node.output]
+        node.input[:] = [new if name == old else name for name in node.input]
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(new, onnx.TensorProto.FLOAT, [None, classes]))
+
+
+def tidy(model: Model) -> None:
+    """Remove, in place, what cutting outputs off leaves behind: unused weights, and type notes without a type."""
+    used = {name for node in model.graph.node for name in node.input} | {item.name for item in model.graph.output}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    del model.graph.value_info[:]
+
+
+def weights_digest(content: bytes) -> str:
+    """Return the digest of the initializers: names, types, shapes and bytes, in the order of their names."""
+    digest = hashlib.sha256()
+    for tensor in sorted(parse(content).graph.initializer, key=lambda item: item.name):
+        digest.update(tensor.SerializeToString(deterministic=True))
+    return "sha256:" + digest.hexdigest()
+
+
+def quantize_int8(content: bytes) -> bytes:
+    """Return the model with int8 weights, activations quantized as they come (ONNX Runtime's dynamic quantization).
+
+    Dynamic, since the dense layers that come out of scikit-learn have their cost in the weights, and activations scaled
+    sample by sample lose less than ranges fixed by calibration.
+
+    :raises ModelError: the quantizer refuses the model (kind ``project``).
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, ready, target = (os.path.join(folder, name) for name in ("in.onnx", "ready.onnx", "out.onnx"))
+        with open(source, "wb") as stream:
+            stream.write(content)
+        try:
+            quant_pre_process(source, ready, skip_symbolic_shape=True)
+            quantize_dynamic(ready, target, weight_type=QuantType.QInt8, per_channel=True)
+        except Exception as exc:
+            raise ModelError("project", f"the model cannot be quantized: {first_line(exc)}") from exc
+        with open(target, "rb") as stream:
+            return stream.read()
+
+
+def to_float16(content: bytes) -> bytes:
+    """Return the model with float16 weights and arithmetic, its input and output left float32.
+
+    :raises ModelError: the converter refuses the model (kind ``project``).
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    try:
+        model = convert_float_to_float16(parse(content), keep_io_types=True)
+    except Exception as exc:
+        raise ModelError("project", f"the model cannot be made float16: {first_line(exc)}") from exc
+    return t.cast(bytes, model.SerializeToString(deterministic=True))

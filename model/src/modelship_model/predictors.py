@@ -1,0 +1,170 @@
+# Copyright: (c) 2026, the modelship authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One way to ask a model of any format for its answers."""
+
+from __future__ import annotations
+
+import math
+import time
+import typing as t
+
+from .errors import ModelError, first_line
+from .metrics import percentile_ms
+from .release import Manifest, model_path
+
+if t.TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from .data import Floats
+
+_BATCH = 256
+
+
+class Predictor(t.Protocol):
+    """Answers float32 samples ``(n, …)`` with float32 probabilities ``(n, classes)``."""
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the answers to *x*."""
+
+
+class LitertPredictor:
+    """A LiteRT model with float32 input and output.
+
+    :param model: content of a ``.tflite`` file.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self._interpreter = Interpreter(model_content=model, num_threads=1)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as exc:
+            raise ModelError("release", f"LiteRT cannot load the model: {first_line(exc)}") from exc
+        self.inputs = self._interpreter.get_input_details()
+        self.outputs = self._interpreter.get_output_details()
+        self._batch = 1
+        self._fixed = False
+
+    def signatures(self) -> dict[str, t.Any]:
+        """Return the model's signatures: key -> names of inputs and outputs."""
+        return t.cast(dict[str, t.Any], self._interpreter.get_signature_list())
+
+    def __call__(self, x: Floats) -> Floats:
+        import numpy as np
+
+        parts = [self._answer(x[start : start + self._step()]) for start in range(0, len(x), self._step())]
+        return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
+
+    def _step(self) -> int:
+        return 1 if self._fixed else _BATCH
+
+    def _answer(self, x: Floats) -> Floats:
+        import numpy as np
+
+        if len(x) != self._batch:
+            try:
+                self._resize(len(x))
+            except (ValueError, RuntimeError):
+                # Converted for one sample only: a reshape inside has the batch written into it.
+                self._fixed = True
+                self._resize(1)
+                return np.concatenate([self._answer(x[index : index + 1]) for index in range(len(x))])
+        self._interpreter.set_tensor(self.inputs[0]["index"], x)
+        self._interpreter.invoke()
+        return np.array(self._interpreter.get_tensor(self.outputs[0]["index"]), dtype=np.float32)
+
+    def _resize(self, batch: int) -> None:
+        shape = [batch, *self.inputs[0]["shape"][1:]]
+        self._interpreter.resize_tensor_input(self.inputs[0]["index"], shape)
+        self._interpreter.allocate_tensors()
+        self._batch = batch
+
+
+class OnnxPredictor:
+    """An ONNX model by ONNX Runtime on the processor.
+
+    :param model: path or content; :param output: name of the output with the probabilities.
+    """
+
+    def __init__(self, model: str | bytes, output: str) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as exc:
+            raise ModelError("release", f"ONNX Runtime cannot load the model: {first_line(exc)}") from exc
+        self._input = self.session.get_inputs()[0].name
+        self._output = output
+
+    def __call__(self, x: Floats) -> Floats:
+        import numpy as np
+
+        try:
+            (answers,) = self.session.run([self._output], {self._input: x})
+        except Exception as exc:
+            raise ModelError("release", f"ONNX Runtime cannot run the model: {first_line(exc)}") from exc
+        return np.asarray(answers, dtype=np.float32)
+
+
+def open_predictor(release: str, manifest: Manifest) -> Predictor:
+    """Return the predictor for a verified release.
+
+    :raises ModelError: its model cannot be loaded (kind ``release``).
+    """
+    path, form = model_path(release, manifest), manifest["model"]["format"]
+    if form == "litert":
+        with open(path, "rb") as stream:
+            return LitertPredictor(stream.read())
+    if form == "onnx":
+        return OnnxPredictor(path, manifest["signature"]["outputs"][0]["name"])
+    if form == "skops":
+        from .sklearn_models import load, predict
+
+        estimator = load(path)
+        return lambda x: predict(estimator, x)
+    from . import keras_models
+
+    keras_models.start(0)
+    if form == "keras":
+        model = keras_models.load(path)
+        return lambda x: keras_models.predict(model, x) if len(x) > 1 else _array(model(x, training=False))
+    function = keras_models.load_saved_model(path)
+    return lambda x: keras_models.call_saved_model(function, x)
+
+
+def fit_samples(x: Floats, manifest: Manifest) -> Floats:
+    """Give the samples *x* the shape that the release's signature wants.
+
+    :raises ModelError: they do not fit (kind ``data``).
+    """
+    wanted = manifest["signature"]["inputs"][0]["shape"][1:]
+    if math.prod(x.shape[1:]) != math.prod(wanted):
+        raise ModelError("data", f"a sample has the shape {list(x.shape[1:])}, but release {manifest['name']} takes {wanted}")
+    return x.reshape(len(x), *wanted)
+
+
+def latency_ms(predictor: Predictor, x: Floats, calls: int = 200, seconds: float = 3.0) -> dict[str, float]:
+    """Time single samples: ``{"p50", "p99"}`` in milliseconds, of at most *calls* calls or *seconds*."""
+    for _warm_up in range(3):
+        predictor(x[:1])
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    for index in range(calls):
+        sample = x[index % len(x) : index % len(x) + 1]
+        start = time.perf_counter()
+        predictor(sample)
+        times.append(time.perf_counter() - start)
+        if times[-1] + start > end:
+            break
+    return {"p50": percentile_ms(times, 50), "p99": percentile_ms(times, 99)}
+
+
+def _array(value: t.Any) -> npt.NDArray[np.float32]:
+    import numpy as np
+
+    return np.asarray(value, dtype=np.float32)

@@ -1,0 +1,161 @@
+# Copyright: (c) 2026, the modelship authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""scikit-learn estimators: saved reproducibly with skops, loaded without running foreign code, converted to ONNX."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import typing as t
+import zipfile
+
+from .errors import ModelError, first_line
+from .files import write_zip
+
+if t.TYPE_CHECKING:
+    from .data import Floats
+
+Estimator = t.Any
+Signature = dict[str, t.Any]
+
+#: Packages whose types an estimator may be made of. All of them come with the trainer; none of their constructors run code.
+_TRUSTED = ("sklearn.", "numpy.", "scipy.")
+
+
+def save(estimator: Estimator, path: str) -> None:
+    """Save *estimator* with skops, such that equal estimators make equal bytes.
+
+    skops names the parts by their addresses in memory; they are numbered in order of appearance instead.
+    """
+    import skops.io
+
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
+        raw = os.path.join(folder, "raw.skops")
+        skops.io.dump(estimator, raw)
+        with zipfile.ZipFile(raw) as archive:
+            content = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(content.pop("schema.json"))
+    numbers: dict[str, int] = {}
+    schema = _renumber(schema, numbers)
+    entries = [("schema.json", json.dumps(schema, indent=1, sort_keys=True).encode())]
+    renamed = {_numbered_file(name, numbers): data for name, data in content.items()}
+    write_zip(path, [*entries, *sorted(renamed.items())], compress=True)
+
+
+def _renumber(value: t.Any, numbers: dict[str, int]) -> t.Any:
+    if isinstance(value, list):
+        return [_renumber(item, numbers) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for key in sorted(value):
+        item = value[key]
+        if key == "__id__":
+            item = numbers.setdefault(str(item), len(numbers) + 1)
+        elif key == "file" and isinstance(item, str):
+            item = _numbered_file(item, numbers)
+        else:
+            item = _renumber(item, numbers)
+        found[key] = item
+    return found
+
+
+def _numbered_file(name: str, numbers: dict[str, int]) -> str:
+    match = re.fullmatch(r"(\d+)(\..+)", name)
+    if not match:
+        return name
+    return f"{numbers.setdefault(match[1], len(numbers) + 1)}{match[2]}"
+
+
+def load(path: str) -> Estimator:
+    """Load a skops file; types out of :data:`_TRUSTED` are refused, pickles are never read.
+
+    :raises ModelError: it is damaged or holds other types (kind ``release``).
+    """
+    import skops.io
+
+    try:
+        unknown = skops.io.get_untrusted_types(file=path)
+        foreign = [name for name in unknown if not name.startswith(_TRUSTED)]
+        if foreign:
+            raise ModelError(
+                "release", f"{path} holds types that are not trusted: {', '.join(foreign[:5])}; only {', '.join(_TRUSTED)}* are"
+            )
+        return skops.io.load(path, trusted=unknown)
+    except ModelError:
+        raise
+    except Exception as exc:
+        raise ModelError("release", f"skops cannot load {path}: {first_line(exc)}") from exc
+
+
+def predict(estimator: Estimator, x: Floats) -> Floats:
+    """Return class probabilities, float32, for ``(n, …)`` samples."""
+    import numpy as np
+
+    try:
+        return np.asarray(estimator.predict_proba(x.reshape(len(x), -1)), dtype=np.float32)
+    except AttributeError as exc:
+        raise ModelError("project", f"the estimator gives no probabilities: {first_line(exc)}") from exc
+
+
+def final_step(estimator: Estimator) -> Estimator:
+    """Return the last step of a pipeline, or the estimator itself."""
+    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+
+
+def check_class_order(estimator: Estimator, labels: int) -> None:
+    """Check that the estimator knows the classes 0..labels-1 in that order, so that columns mean labels.
+
+    :raises ModelError: it does not (kind ``data``).
+    """
+    classes = [int(value) if str(value).lstrip("-").isdigit() else value for value in getattr(estimator, "classes_", [])]
+    if classes != list(range(labels)):
+        raise ModelError(
+            "data", f"the estimator learned the classes {classes[:12]}, but there are {labels} labels: each needs a sample"
+        )
+
+
+def weights_digest(estimator: Estimator, folder: str) -> str:
+    """Return the digest of the estimator's reproducible file; *folder* takes a temporary copy."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        path = os.path.join(place, "w.skops")
+        save(estimator, path)
+        digest = hashlib.sha256()
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                digest.update(name.encode() + b"\0" + archive.read(name))
+    return "sha256:" + digest.hexdigest()
+
+
+def to_onnx(estimator: Estimator, signature: Signature) -> bytes:
+    """Convert to ONNX float32 with one input and the probabilities as its one output, by the signature's names.
+
+    :raises ModelError: skl2onnx has no converter for a part of it (kind ``project``).
+    """
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType
+    from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
+
+    (given,), (answer,) = signature["inputs"], signature["outputs"]
+    last = final_step(estimator)
+    try:
+        model = convert_sklearn(
+            estimator,
+            name=given["name"],
+            initial_types=[(given["name"], FloatTensorType([None, *given["shape"][1:]]))],
+            options={id(last): {"zipmap": False}},
+            target_opset=17,
+        )
+        outputs = [output.name for output in model.graph.output]
+        probabilities = "probabilities" if "probabilities" in outputs else outputs[-1]
+        model = select_model_inputs_outputs(model, [probabilities])
+    except Exception as exc:
+        raise ModelError("project", f"the estimator cannot be converted to ONNX: {first_line(exc)}") from exc
+    from .onnx_models import name_output, tidy
+
+    name_output(model, probabilities, answer["name"], answer["shape"][-1])
+    tidy(model)
+    return t.cast(bytes, model.SerializeToString(deterministic=True))
