@@ -9,12 +9,16 @@ import struct
 import typing as t
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import RequestError, StartError
 from .release import TensorSpec
 
-Array = npt.NDArray[t.Any]
+if t.TYPE_CHECKING:
+    import numpy.typing as npt  # 11 modules that nothing needs at run time
+
+    Array = npt.NDArray[t.Any]
+else:
+    Array = np.ndarray
 
 #: numpy dtype: (struct format, V2 datatype, JSON types accepted).
 _TYPES: dict[str, tuple[str, str, frozenset[type]]] = {
