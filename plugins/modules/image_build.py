@@ -116,13 +116,12 @@ options:
         O(python_interpreter) under the host's pip configuration, and unpacked into C(/opt/modelship/lib).
     type: path
   requirements_exclude:
-    description: Patterns of paths in C(/opt/modelship/lib) to leave out (C(*) matches C(/) too; C(!) takes in again).
+    description:
+      - Patterns of paths in C(/opt/modelship/lib) to leave out (C(*) matches C(/) too; C(!) takes in again).
+      - What begins with C(/) is a file on the host with such patterns, one a line; lines with C(#) are comments.
     type: list
     elements: str
     default: []
-  requirements_exclude_file:
-    description: A file with such patterns, one a line; lines with C(#) are comments.
-    type: path
   python_version:
     description: Version of the image's Python, as in V(3.11). By default that of the base.
     type: str
@@ -233,9 +232,9 @@ EXAMPLES = r"""
     base:
       bootstrap:
         suite: bookworm
-    requirements: model/locks/serving-litert.txt
-    requirements_exclude_file: model/locks/serving-excludes.txt
-    runtime: model/src/modelship_serving
+    requirements: /opt/modelship/model/locks/serving-litert.txt
+    requirements_exclude: /opt/modelship/model/locks/serving-excludes.txt
+    runtime: /opt/modelship/model/src/modelship_serving
     release: "{{ compressed.release.path }}"
   register: built
 
@@ -248,8 +247,8 @@ EXAMPLES = r"""
       image: registry.example.com/python@sha256:9c1b0c0f4b7e3a4c8f7a4cde8e5a4f9f6f3f9b1c1a2b3c4d5e6f708192a3b4c5
       username: deployer
       password: "{{ vault_registry_password }}"
-    requirements: model/locks/serving-litert.txt
-    runtime: model/src/modelship_serving
+    requirements: /opt/modelship/model/locks/serving-litert.txt
+    runtime: /opt/modelship/model/src/modelship_serving
     release: "{{ compressed.release.path }}"
 
 - name: Make an image of a program that Debian packages
@@ -396,7 +395,6 @@ OPTIONS: dict[str, t.Any] = {
     "refresh": {"type": "bool", "default": False},
     "requirements": {"type": "path"},
     "requirements_exclude": {"type": "list", "elements": "str", "default": []},
-    "requirements_exclude_file": {"type": "path"},
     "python_version": {"type": "str"},
     "python_interpreter": {"type": "path"},
     "platform": {"type": "str"},

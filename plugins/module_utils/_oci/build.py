@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import os
 import threading
@@ -78,7 +77,11 @@ class Build:
         self._bytecode = parameters.get("bytecode") is not False
         self._runtime = parameters.get("runtime") or ""
         self._requirements = parameters.get("requirements") or ""
-        self._excludes = _patterns(parameters)
+        given = parameters.get("requirements_exclude") or []
+        # Patterns are relative, so what begins with a slash is a file of them.
+        self._exclude_files = [each for each in given if each.startswith("/")]
+        self._excludes = [each for each in given if not each.startswith("/")]
+        self._missing: dict[str, str] = {}
         self._release: Release | None = None
         self._release_unknown = ""
         self._wheels: list[dict[str, str]] = []
@@ -120,12 +123,24 @@ class Build:
             self._release = verified_release(path)
         elif path is not None:
             raise ModelshipError("release: the path is empty: give the folder of a release, or leave the option out")
+        # In check mode what is not there may be what a task before this one would put there.
         if self._requirements and not os.path.isfile(self._requirements):
-            raise ModelshipError(f"requirements: {self._requirements} is not a file: check the path")
+            self._absent("dependencies", f"requirements: {self._requirements} is not a file: check the path")
+        for path in self._exclude_files:
+            if not os.path.isfile(path):
+                self._absent("dependencies", f"requirements_exclude: {path} is not a file: check the path")
         if self._runtime and not os.path.isfile(os.path.join(self._runtime, "__init__.py")):
-            raise ModelshipError(
-                f"runtime: {self._runtime} is not a Python package (it has no __init__.py): check the path"
+            self._absent(
+                "runtime", f"runtime: {self._runtime} is not a Python package (no __init__.py): check the path"
             )
+        if "dependencies" not in self._missing:
+            for path in self._exclude_files:
+                self._excludes += _read_patterns(path)
+
+    def _absent(self, role: str, message: str) -> None:
+        if not self._context.check:
+            raise ModelshipError(message)
+        self._missing[role] = f"there is no {message.split(': ', 1)[1].split(' is not ')[0]} yet"
 
     # what each layer is made of
 
@@ -139,19 +154,21 @@ class Build:
         if self._bytecode and python:
             key = content_key(role="bytecode", **common)
             steps.append(Step("base", "base (bytecode)", key if base.key else "", self._make_bytecode, why))
-        if self._requirements:
+        if "dependencies" in self._missing:
+            steps.append(
+                Step("dependencies", "dependencies", "", self._make_dependencies, self._missing["dependencies"])
+            )
+        elif self._requirements:
             key = content_key(
                 role="dependencies", requirements=sha256_file(self._requirements), excludes=self._excludes, base=base.key,
                 python=self._options.get("python_version"), **common,
             )  # fmt: skip
             steps.append(Step("dependencies", "dependencies", key if base.key else "", self._make_dependencies, why))
-        if self._runtime:
-            key = content_key(
-                role="runtime",
-                name=os.path.basename(os.path.normpath(self._runtime)),
-                tree=tree_digest(self._runtime),
-                **common,
-            )
+        if "runtime" in self._missing:
+            steps.append(Step("runtime", "runtime", "", self._make_runtime, self._missing["runtime"]))
+        elif self._runtime:
+            name = os.path.basename(os.path.normpath(self._runtime))
+            key = content_key(role="runtime", name=name, tree=tree_digest(self._runtime), **common)
             known = bool(base.key) or not self._bytecode
             steps.append(Step("runtime", "runtime", key if known else "", self._make_runtime, "" if known else why))
         if self._release or self._release_unknown:
@@ -274,9 +291,11 @@ class Build:
     def _inputs(self, base: Base) -> dict[str, t.Any]:
         return {
             "base": {**base.inputs, "key": base.key},
-            "requirements": sha256_file(self._requirements) if self._requirements else "",
+            "requirements": sha256_file(self._requirements)
+            if self._requirements and "dependencies" not in self._missing
+            else "",
             "requirements_exclude": self._excludes,
-            "runtime": tree_digest(self._runtime) if self._runtime else "",
+            "runtime": tree_digest(self._runtime) if self._runtime and "runtime" not in self._missing else "",
             "release": self._release.digest if self._release else "",
             "platform": str(self._platform),
             "compression": "gzip" if self._compress else "none",
@@ -355,10 +374,6 @@ def _settle(future: concurrent.futures.Future[list[str]], work: t.Callable[[], l
         future.set_exception(exc)
 
 
-def _patterns(parameters: dict[str, t.Any]) -> list[str]:
-    patterns = list(parameters.get("requirements_exclude") or [])
-    path = parameters.get("requirements_exclude_file")
-    if path:
-        with explained(path), contextlib.ExitStack() as stack:
-            patterns += stack.enter_context(open(path, encoding="utf-8")).read().splitlines()
-    return Excludes(patterns).patterns
+def _read_patterns(path: str) -> list[str]:
+    with explained(path), open(path, encoding="utf-8") as stream:
+        return Excludes(stream.read().splitlines()).patterns
