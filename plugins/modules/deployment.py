@@ -221,7 +221,7 @@ deployment:
     image: {description: The image by digest., type: str, returned: when present}
     digest: {description: The image's digest., type: str, returned: when present}
     release:
-      description: Digest of the release in the image (its label C(io.modelship.release)); null where it has none, or is not here yet.
+      description: Digest of the release in the image (its label C(io.modelship.release)); null where it has none.
       type: str
       returned: when present
     url: {description: Base URL as seen from the host., type: str, returned: when present}

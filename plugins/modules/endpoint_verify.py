@@ -122,8 +122,15 @@ verdict:
       type: list
       elements: dict
       returned: always
-    latency_ms: {description: "C(p50), C(p90), C(p99) and the number of C(requests); null where none was measured.", type: dict, returned: always}
-    gates: {description: "The gates that were judged, each with C(name), C(limit), C(value) and C(ok).", type: list, elements: dict, returned: always}
+    latency_ms:
+      description: C(p50), C(p90), C(p99) and the number of C(requests); null where none was measured.
+      type: dict
+      returned: always
+    gates:
+      description: The gates that were judged, each with C(name), C(limit), C(value) and C(ok).
+      type: list
+      elements: dict
+      returned: always
     failures: {description: One line for each failure., type: list, elements: str, returned: always}
 """
 

@@ -69,7 +69,7 @@ def proxy_spec(options: ProxyOptions, declaration: Declaration) -> Spec:
         "stop_seconds": declaration.drain_seconds + 1,
         "stop_signal": "SIGUSR1",  # finish what was begun, then end; SIGTERM would cut requests
         "labels": {},
-        "port": declaration.port,
+        "port": None,  # the configuration says it, so that another one needs no other container
         "network": "host",
         "published": None,
     }

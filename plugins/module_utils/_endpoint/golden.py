@@ -256,14 +256,14 @@ def _by_sample(tensors: dict[str, t.Any]) -> list[dict[str, Tensor]]:
     for name, values in tensors.items():
         if not samples:
             samples = [{} for _ in values]
+        if len(values) != len(samples):
+            raise ValueError("tensors with different counts of samples")
         for position, value in enumerate(values):
             try:
                 data, shape = _flat(value, name)
             except ModelshipError as exc:
                 raise ValueError(exc.message) from exc
             samples[position][name] = Tensor(shape, data)
-    if any(len(sample) != len(tensors) for sample in samples):
-        raise ValueError("tensors with different counts of samples")
     return samples
 
 

@@ -120,6 +120,8 @@ class Client:
         content = response.read(MAX_ANSWER_BYTES + 1)
         if len(content) > MAX_ANSWER_BYTES:
             raise ValueError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+        if response.length:  # a bounded read returns what came, without a complaint
+            raise http.client.IncompleteRead(content, response.length)
         self._used = not response.will_close
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
 

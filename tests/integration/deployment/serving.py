@@ -1,0 +1,58 @@
+"""The image under test: any server that answers HTTP. Its environment decides how it behaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+MODE = os.environ.get("MODE", "good")
+if MODE == "crash":
+    sys.exit("no model here: giving up")
+SHIFT = int(os.environ.get("SHIFT", "0"))
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Classifies a list of numbers by the rest of its sum divided by ten."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        """Health."""
+        ready = MODE != "never" and not (MODE == "fading" and os.path.exists("/tmp/fade"))  # noqa: S108
+        self._answer(200 if ready else 503, {"ready": ready, "version": os.environ.get("VERSION")})
+
+    def do_POST(self) -> None:
+        """V2 and /predict."""
+        body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
+        time.sleep(float(os.environ.get("DELAY", "0")))
+        numbers = body["image"] if self.path == "/predict" else body["inputs"][0]["data"]
+        best = (int(sum(numbers)) + SHIFT) % 10
+        probabilities = [0.91 if place == best else 0.01 for place in range(10)]
+        if self.path == "/predict":
+            self._answer(200, {"result": best, "version": os.environ.get("VERSION")})
+        else:
+            output = {"name": "probabilities", "shape": [1, 10], "datatype": "FP32", "data": probabilities}
+            self._answer(200, {"outputs": [output]})
+
+    def _answer(self, status: int, value: object) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        """No line a request."""
+
+
+server = ThreadingHTTPServer(("0.0.0.0", int(os.environ.get("MODELSHIP_PORT", "8080"))), Handler)
+server.daemon_threads = True
+signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+server.serve_forever()

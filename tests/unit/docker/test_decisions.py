@@ -1,0 +1,289 @@
+"""What is decided about a deployment, without an Engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import typing as t
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
+from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import (
+    Declaration,
+    declare,
+    parse_size,
+)
+from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
+from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend
+from ansible_collections.modelship.core.plugins.module_utils._docker import ports
+from ansible_collections.modelship.core.plugins.module_utils._docker import proxy as proxies
+from ansible_collections.modelship.core.plugins.module_utils._docker.health import ended
+from ansible_collections.modelship.core.plugins.module_utils._docker.observe import Container, Observed
+from ansible_collections.modelship.core.plugins.module_utils._docker.plan import Plan, decide, unfit
+from ansible_collections.modelship.core.plugins.module_utils._docker.spec import (
+    PROXY,
+    container_config,
+    live_view,
+    replica_spec,
+    shown,
+    spec_digest,
+)
+
+IMAGE = "r.example/digits@sha256:" + "1" * 64
+OTHER = "r.example/digits@sha256:" + "2" * 64
+OPTION = proxies.ProxyOptions(image="r.example/haproxy@sha256:" + "3" * 64)
+NETWORK = "modelship-digits"
+
+
+def declared(**options: t.Any) -> Declaration:
+    checked = ArgumentSpecValidator(OPTIONS).validate({"name": "digits", "image": IMAGE, **options})
+    assert not checked.error_messages
+    return declare(checked.validated_parameters)
+
+
+def info(config: dict[str, t.Any], status: str = "running") -> dict[str, t.Any]:
+    """What the Engine tells of a container made with *config* (Engine API 1.41)."""
+    networks = (config.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    host = dict(config["HostConfig"])
+    return {
+        "Id": "0" * 64,
+        "Config": {**config, "Env": [*config["Env"], "PATH=/usr/bin"]},
+        "HostConfig": host,
+        "State": {"Status": status, "Running": status == "running"},
+        "NetworkSettings": {"Networks": networks},
+    }
+
+
+def container(spec: dict[str, t.Any], name: str, role: str = "replica", **changes: t.Any) -> Container:
+    address = changes.pop("address", "172.30.0.16")
+    made = info(container_config(spec, name="digits", role=role, generation=1, address=address))
+    values = {
+        "ident": name,
+        "name": name,
+        "role": role,
+        "generation": 1,
+        "status": "running",
+        "digest": spec_digest(spec),
+        "view": live_view(made),
+        "address": address,
+        "info": made,
+    }
+    return Container(**{**values, **changes})
+
+
+def running(declaration: Declaration, **changes: t.Any) -> Observed:
+    """A deployment behind a proxy that is as it should be."""
+    replicas = [
+        container(replica_spec(declaration, NETWORK), f"digits-g1-{n + 1}", address=f"172.30.0.{16 + n}")
+        for n in range(declaration.replicas)
+    ]
+    config = proxies.render(declaration, OPTION, {item.name: item.address or "" for item in replicas})
+    observed = Observed(
+        replicas=replicas,
+        proxy=container(proxies.proxy_spec(OPTION, declaration), "digits-proxy", PROXY),
+        network={"Name": NETWORK},
+        config=config.text,
+        running_config=config.digest,
+    )
+    return dataclasses.replace(observed, **changes)
+
+
+def test_what_a_container_is_made_of_reads_back_the_same() -> None:
+    declaration = declared(
+        environment={"A": "b", "API_TOKEN": "hush"},
+        limits={"memory": "1.5g", "cpus": 0.5, "pids": 50},
+        volumes=["data:/data:ro"],
+        tmpfs=["/scratch", "/run:size=1m"],
+        user="1:1",
+        labels={"team": "x"},
+        port=80,
+    )
+    for spec in (
+        replica_spec(declaration, NETWORK),
+        replica_spec(declaration, None),
+        proxies.proxy_spec(OPTION, declaration),
+    ):
+        config = container_config(spec, name="digits", role="replica", generation=1, address="172.30.0.16")
+        assert live_view(info(config)) == shown(spec)
+        assert "hush" not in json.dumps(config["Labels"])
+
+
+def test_the_digest_tells_every_difference_secrets_too() -> None:
+    specs = [
+        replica_spec(declared(**options), NETWORK)
+        for options in ({}, {"image": OTHER}, {"workers": 2}, {"user": "1"}, {"environment": {"TOKEN": "a"}})
+    ] + [replica_spec(declared(environment={"TOKEN": "b"}), NETWORK), replica_spec(declared(), None)]
+    assert len({spec_digest(spec) for spec in specs}) == len(specs)
+    assert spec_digest(replica_spec(declared(replicas=3), NETWORK)) == spec_digest(replica_spec(declared(), NETWORK))
+
+
+def test_nothing_to_do() -> None:
+    plan = decide(declared(), OPTION, running(declared()))
+    assert not plan.changed
+    assert plan.reasons == []
+    assert not plan.difference
+
+
+def test_first_time() -> None:
+    plan = decide(declared(replicas=2), OPTION, Observed())
+    assert plan.create == ["digits-g1-1", "digits-g1-2"]
+    assert (plan.network, plan.proxy, plan.reload) == (True, "create", False)
+
+
+def test_another_image_replaces_all() -> None:
+    plan = decide(declared(image=OTHER), OPTION, running(declared()))
+    assert plan.create == ["digits-g2-1"]
+    assert [item.name for item in plan.remove] == ["digits-g1-1"]
+    assert (plan.proxy, plan.reload) == ("", True)
+    assert plan.reasons == ["digits-g1-1 differs (image: sha256:111111111111 -> sha256:222222222222)"]
+    assert plan.difference.names == ["containers", "image"]
+
+
+def test_scaling_keeps_what_fits() -> None:
+    up = decide(declared(replicas=3), OPTION, running(declared(replicas=1)))
+    assert (len(up.keep), up.create, up.remove) == (1, ["digits-g2-1", "digits-g2-2"], [])
+    down = decide(declared(replicas=1), OPTION, running(declared(replicas=3)))
+    assert (len(down.keep), down.create, len(down.remove), down.reload) == (1, [], 2, True)
+
+
+def _changed(observed: Observed, **changes: t.Any) -> Observed:
+    observed.replicas[0] = dataclasses.replace(observed.replicas[0], **changes)
+    return observed
+
+
+DRIFTS: dict[str, tuple[t.Callable[[Observed], Observed], str]] = {
+    "removed": (lambda o: dataclasses.replace(o, replicas=[]), "0 of 1 replicas"),
+    "stopped": (lambda o: _changed(o, status="exited"), "is exited"),
+    "paused": (lambda o: _changed(o, status="paused"), "is paused"),
+    "not ready": (lambda o: _changed(o, not_ready="it answered 503"), "answered 503"),
+    "no labels": (lambda o: _changed(o, view=None), "no readable labels"),
+    "digest": (lambda o: _changed(o, digest="sha256:0"), "specification changed"),
+    "disconnected": (lambda o: _changed(o, address=None), "in no network"),
+    "network": (lambda o: dataclasses.replace(o, network=None), "network modelship-digits is gone"),
+    "proxy gone": (lambda o: dataclasses.replace(o, proxy=None, config=None), "the proxy is gone"),
+    "proxy silent": (lambda o: dataclasses.replace(o, running_config=None), "does not answer"),
+    "configuration": (lambda o: dataclasses.replace(o, config="# nothing"), "configuration differs"),
+    "not reloaded": (lambda o: dataclasses.replace(o, running_config="sha256:0"), "configuration differs"),
+    "leftover": (lambda o: dataclasses.replace(o, leftovers=[o.replicas[0]]), "left over"),
+}
+
+
+@pytest.mark.parametrize("drift", DRIFTS)
+def test_drift_is_seen_and_its_reason_told(drift: str) -> None:
+    spoil, why = DRIFTS[drift]
+    plan = decide(declared(), OPTION, spoil(running(declared())))
+    assert plan.changed
+    assert any(why in reason for reason in plan.reasons)
+
+
+def test_a_removed_variable_is_a_difference() -> None:
+    spec = replica_spec(declared(environment={"A": "1", "B": "2"}), NETWORK)
+    old = container(spec, "digits-g1-1")
+    assert unfit(old, replica_spec(declared(environment={"A": "1"}), NETWORK)) == [
+        "digits-g1-1 differs (environment: B)"
+    ]
+
+
+def test_a_proxy_left_by_a_killed_run_takes_its_name() -> None:
+    observed = running(declared())
+    assert observed.proxy is not None
+    observed.proxy.name = "digits-proxy-g2"
+    plan: Plan = decide(declared(), OPTION, observed)
+    assert plan.proxy == "rename"
+
+
+def test_what_a_killed_run_made_is_used_not_made_again() -> None:
+    declaration = declared(image=OTHER)
+    observed = running(declared())
+    observed.replicas.append(container(replica_spec(declaration, NETWORK), "digits-g2-1", address="172.30.0.17"))
+    plan = decide(declaration, OPTION, observed)
+    assert plan.create == []
+    assert [item.name for item in plan.keep] == ["digits-g2-1"]
+    assert plan.reload
+
+
+def test_configuration_names_servers_and_port() -> None:
+    config = proxies.render(declared(port=1234), OPTION, {"b": "172.30.0.17", "a": "172.30.0.16"})
+    assert proxies.servers_of(config.text) == {"a": "172.30.0.16", "b": "172.30.0.17"}
+    assert proxies.bind_of(config.text) == ("127.0.0.1", 1234)
+    assert config.digest in config.text
+    assert config.digest != proxies.render(declared(), OPTION, {"a": "172.30.0.16"}).digest
+    assert proxies.unpacked(proxies.packed(config.text)) == config.text
+
+
+def test_a_low_port_needs_root_and_one_capability() -> None:
+    spec = proxies.proxy_spec(OPTION, declared(port=80))
+    assert (spec["user"], spec["cap_drop"], spec["cap_add"]) == ("0:0", ["ALL"], ["NET_BIND_SERVICE"])
+    assert proxies.proxy_spec(OPTION, declared(port=8080))["cap_add"] == []
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"Running": True}, None),
+        ({"Running": False, "ExitCode": 3}, "exit code 3"),
+        ({"Running": True, "Restarting": True, "ExitCode": 1}, "started again"),
+        ({"Running": False, "OOMKilled": True, "ExitCode": 137}, "memory limit"),
+        ({"Running": False, "ExitCode": 127, "Error": "no such file"}, "no such file"),
+    ],
+)
+def test_how_a_container_ended(state: dict[str, t.Any], words: str | None) -> None:
+    told = ended({"State": state})
+    assert told is None if words is None else words in str(told)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"image": "digits:latest"}, "not named by its digest"),
+        ({"image": "digits"}, "not named by its digest"),
+        ({"image": "digits@sha256:123"}, "is not a digest"),
+        ({"name": "Digits"}, "name 'Digits' is refused"),
+        ({"replicas": 0}, "replicas 0"),
+        ({"port": 70000}, "is no port"),
+        ({"limits": {"memory": "much"}}, r"limits\.memory 'much'"),
+        ({"health": {"path": "ready"}}, "must begin with /"),
+        ({"labels": {"io.modelship.role": "x"}}, "is reserved"),
+    ],
+)
+def test_bad_values_are_named(options: dict[str, t.Any], words: str) -> None:
+    with pytest.raises(ModelshipError, match=words):
+        declared(**options)
+
+
+def test_sizes() -> None:
+    assert [parse_size(text, "x") for text in ("512m", "2g", "1.5GiB", "100", "1k")] == [
+        512 << 20,
+        2 << 30,
+        3 << 29,
+        100,
+        1024,
+    ]
+
+
+def test_an_unknown_target_is_named() -> None:
+    with pytest.raises(ModelshipError, match="target 'moon'"):
+        backend({"target": "moon"})
+
+
+def test_a_published_port_is_named_by_its_container() -> None:
+    other = {"Names": ["/shop"], "Ports": [{"IP": "0.0.0.0", "PublicPort": 5000}]}
+    with pytest.raises(ModelshipError, match="taken by the container shop"):
+        ports.check_free("127.0.0.1", 5000, [other])
+    with pytest.raises(ModelshipError, match="no address of this host"):
+        ports.check_free("192.0.2.1", 5000, [])
+
+
+def test_an_ended_connection_does_not_take_the_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port))
+        accepted, _address = server.accept()
+        accepted.close()  # this side waits (TIME_WAIT) on the server's port
+        client.recv(1)
+        client.close()
+    ports.check_free("127.0.0.1", port, [])
+    assert ports.listener(port) is None
