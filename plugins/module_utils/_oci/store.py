@@ -97,16 +97,25 @@ class Store:
         self.save("layers", key, dataclasses.asdict(layer))
 
     def adopt(self, path: str, digest: str, size: int) -> None:
-        """Take the file *path* in as the blob *digest*, by a link or a copy.
+        """Copy the file *path*, which is somebody else's, into the cache as the blob *digest*.
 
         :raises ModelshipError: it is not what the digest says.
         """
         target = self.blob(digest)
         if checked_blob(target, digest, size):
             return
-        if not checked_blob(path, digest, size):
-            raise ModelshipError(f"{path} is missing or damaged: it must be the blob {digest}", kind="layout")
-        place(path, target)
+        with explained(path):
+            os.makedirs(self.blobs, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.blobs, prefix=".new-")
+            os.close(handle)
+            try:
+                shutil.copyfile(path, temporary)
+                if not checked_blob(temporary, digest, size):
+                    raise ModelshipError(f"{path} is damaged: it must be the blob {digest}", kind="layout")
+                os.replace(temporary, target)
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
 
 
 def place(source: str, target: str) -> None:
