@@ -148,7 +148,9 @@ options:
     elements: str
     default: []
   restart_policy:
-    description: What the Engine does when a container ends or the host restarts. Applies to the proxy too.
+    description:
+      - What the Engine does when a container ends or the host restarts.
+      - The proxy gets the same, but V(always) for V(unless-stopped).
     type: str
     choices: ['no', always, unless-stopped, on-failure]
     default: unless-stopped

@@ -62,7 +62,9 @@ def proxy_spec(options: ProxyOptions, declaration: Declaration) -> Spec:
         "no_new_privileges": True,
         "tmpfs": [],
         "volumes": [f"{volume_name(declaration.name)}:{CONFIG_FOLDER}"],
-        "restart_policy": declaration.restart_policy,
+        # Engines before 23 take any signal sent to a container, the reload's too, for a wish to have it stopped, and
+        # then do not bring an unless-stopped one back after a crash or a restart of the host.
+        "restart_policy": "always" if declaration.restart_policy == "unless-stopped" else declaration.restart_policy,
         "memory": None,
         "cpus": None,
         "pids": None,

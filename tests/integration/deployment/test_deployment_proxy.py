@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import time
 import typing as t
@@ -92,12 +93,28 @@ def test_replacing_the_proxy_under_load_loses_nothing(deployment: t.Any, load: t
     before = deployment.inspect(f"{deployment.name}-proxy")["Id"]
     with load(deployment.port) as running:
         time.sleep(0.3)
-        outcome = deployment.run(restart_policy="always")
+        outcome = deployment.run(restart_policy="on-failure")
         time.sleep(0.3)
     assert outcome.changed
     assert running.losses == []
     assert deployment.inspect(f"{deployment.name}-proxy")["Id"] != before
-    assert not deployment.run(restart_policy="always").changed
+    assert not deployment.run(restart_policy="on-failure").changed
+
+
+def test_the_engine_brings_all_back_after_a_crash(deployment: t.Any) -> None:
+    deployment.run(environment={"VERSION": "1"})
+    deployment.run(environment={"VERSION": "2"})  # the proxy was reloaded: Engines may take that for a wish to stop it
+    for name in deployment.names():
+        os.kill(deployment.inspect(name)["State"]["Pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            assert deployment.version() == "2"
+            break
+        except OSError:
+            assert time.monotonic() < deadline, deployment.lab.containers(deployment.name)
+            time.sleep(0.1)
+    assert not deployment.run(environment={"VERSION": "2"}).changed
 
 
 @pytest.mark.parametrize(
