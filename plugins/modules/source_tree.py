@@ -34,6 +34,18 @@ options:
         stays as it is.
     type: bool
     default: false
+  _tree:
+    description:
+      - Set by the action plugin, what O(src) holds. Not for use in tasks.
+    type: dict
+  _archive:
+    description:
+      - Set by the action plugin, the files to put in place. Not for use in tasks.
+    type: path
+  _git:
+    description:
+      - Set by the action plugin, the commit that O(src) is at. Not for use in tasks.
+    type: dict
 extends_documentation_fragment:
   - modelship.core.attributes
 seealso:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,7 +169,9 @@ class Line:
         (self.project / "model.yml").write_text(MODEL_YML)
         (self.project / "project.py").write_text(PROJECT_PY)
         self.releases, self.dest = folder / "releases", folder / "report"
-        self.trainer = {"trainer_python": python, "trainer_path": str(ROOT / "model" / "src")}
+        # the model side's own code is one of the inputs, and must not change while the tests run
+        source = shutil.copytree(ROOT / "model" / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        self.trainer = {"trainer_python": python, "trainer_path": str(source)}
 
     def arguments(self, **given: t.Any) -> dict[str, t.Any]:
         return {"project": str(self.project), "releases": str(self.releases), **self.trainer, **given}
@@ -302,7 +305,7 @@ def test_a_secret_of_the_trainers_environment_is_never_shown(line: Line, trained
     shown = line.tasks.run("model_train", line.arguments(trainer_environment=environment), "-vvv")
     assert not shown.result["changed"]
     assert "TF_NUM_INTRAOP_THREADS" in shown.output
-    assert '"HF_TOKEN": "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"' in shown.output
+    assert re.search(r"HF_TOKEN\W+VALUE_SPECIFIED_IN_NO_LOG_PARAMETER", shown.output)
     assert "very-secret" not in shown.output
     assert "very-secret" not in json.dumps(shown.result)
     assert shown.result["release"]["parameters"]["epochs"] == 2
@@ -330,13 +333,9 @@ def wait_until(condition: t.Callable[[], bool], seconds: float = 120) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_training_stops_at_once_and_continues_in_the_next_run(
-    line: Line, number: signal.Signals
-) -> None:
-    parameters = {**LONG, "seed": int(number)}
-    arguments = line.arguments(parameters=parameters, trainer_environment={"WORKS_FOR": str(line.project)})
-    log = line.tasks.folder / f"interrupted-{number.name}.log"
+def test_an_interrupted_training_stops_at_once_and_continues_in_the_next_run(line: Line) -> None:
+    arguments = line.arguments(parameters=LONG, trainer_environment={"WORKS_FOR": str(line.project)})
+    log = line.tasks.folder / "interrupted.log"
     with log.open("wb") as stream:
         playbook = subprocess.Popen(
             line.tasks.command("model_train", arguments),
@@ -348,14 +347,14 @@ def test_an_interrupted_training_stops_at_once_and_continues_in_the_next_run(
         try:
             assert wait_until(lambda: "epoch 2/60" in log.read_text()), log.read_text()
             assert working(line.project)
-            playbook.send_signal(number)
+            playbook.send_signal(signal.SIGINT)
             playbook.wait(timeout=60)
             assert wait_until(lambda: not working(line.project), 30)
         finally:
             playbook.kill()
             playbook.wait()
     assert "epoch 60/60" not in log.read_text()
-    finished = line.train(parameters=parameters)
+    finished = line.train(parameters=LONG)
     assert finished.result["changed"]
     assert "from the last checkpoint" in finished.output
     assert "epoch 1/60" not in finished.output
