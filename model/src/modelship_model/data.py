@@ -15,6 +15,7 @@ import tempfile
 import typing as t
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
 
 from .errors import ModelError, blame_project, first_line
@@ -66,7 +67,9 @@ def _checked_hash(place: str, wanted: str | None) -> str:
     except OSError as exc:
         raise ModelError("data", f"cannot read the data file {place}: {exc.strerror}") from exc
     if wanted is not None and found != wanted:
-        raise ModelError("data", f"{place} has the sha256 {found}, not the wanted {wanted}: it is another or a damaged file")
+        raise ModelError(
+            "data", f"{place} has the sha256 {found}, not the wanted {wanted}: it is another or a damaged file"
+        )
     return found
 
 
@@ -98,7 +101,9 @@ def load_dataset(
             x, y = np.asarray(x), np.asarray(y)
     else:
         paths = {role: fetch(place, wanted, cache) for role, (place, wanted) in spec.files.items()}
-        x, y = read_npz(paths["data"]) if spec.source == "npz" else (read_idx(paths["images"]), read_idx(paths["labels"]))
+        x, y = (
+            read_npz(paths["data"]) if spec.source == "npz" else (read_idx(paths["images"]), read_idx(paths["labels"]))
+        )
         if y is None:
             raise ModelError("data", f"{paths['data']} holds no array 'y': it needs x (samples) and y (class numbers)")
     samples, classes = check_samples(x, project.input_shape, project.input_range), check_classes(y, labels)
@@ -106,7 +111,9 @@ def load_dataset(
         raise ModelError("data", f"x holds {len(samples)} samples but y holds {len(classes)}: they must be as many")
     test = spec.test if isinstance(spec.test, int) else round(len(samples) * spec.test)
     if not 0 < test < len(samples):
-        raise ModelError("data", f"data.test: {spec.test} of {len(samples)} samples leaves none to train or none to test on")
+        raise ModelError(
+            "data", f"data.test: {spec.test} of {len(samples)} samples leaves none to train or none to test on"
+        )
     cut = len(samples) - test
     return Dataset(samples[:cut], classes[:cut], samples[cut:], classes[cut:])
 
@@ -124,7 +131,9 @@ def load_samples(
         return samples, None
     classes = check_classes(y, labels)
     if len(samples) != len(classes):
-        raise ModelError("data", f"{path}: x holds {len(samples)} samples but y holds {len(classes)}: they must be as many")
+        raise ModelError(
+            "data", f"{path}: x holds {len(samples)} samples but y holds {len(classes)}: they must be as many"
+        )
     return samples, classes
 
 
@@ -146,20 +155,17 @@ def read_npz(path: str) -> tuple[t.Any, t.Any]:
     """
     import numpy as np
 
+    if not os.path.isfile(path):
+        raise ModelError("data", f"the data file {path} does not exist")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files") or "x" not in archive.files:
-                names = ", ".join(getattr(archive, "files", [])) or "none"
-                raise ModelError("data", f"{path} holds no array 'x' (it holds: {names})")
-            return archive["x"], archive["y"] if "y" in archive.files else None
-    except FileNotFoundError as exc:
-        raise ModelError("data", f"the data file {path} does not exist") from exc
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zlib.error) as exc:
+            arrays = {name: archive[name] for name in ("x", "y") if name in archive.files}
+            names = ", ".join(archive.files) or "none"
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile) as exc:
         raise ModelError("data", f"{path} is no readable npz file of plain arrays: {first_line(exc)}") from exc
-    except Exception as exc:
-        if type(exc).__name__ == "BadZipFile":
-            raise ModelError("data", f"{path} is no readable npz file: {first_line(exc)}") from exc
-        raise
+    if "x" not in arrays:
+        raise ModelError("data", f"{path} holds no array 'x' (it holds: {names})")
+    return arrays["x"], arrays.get("y")
 
 
 def read_idx(path: str) -> t.Any:
@@ -186,7 +192,9 @@ def read_idx(path: str) -> t.Any:
         raise ModelError("data", f"{path} is a damaged IDX file: its header is cut off")
     shape = struct.unpack(f">{rank}I", content[4:start])
     if len(content) - start != math.prod(shape) * dtype.itemsize:
-        raise ModelError("data", f"{path} is a damaged IDX file: its header declares {shape}, its length says otherwise")
+        raise ModelError(
+            "data", f"{path} is a damaged IDX file: its header declares {shape}, its length says otherwise"
+        )
     return np.frombuffer(content, dtype, offset=start).reshape(shape)
 
 
@@ -233,7 +241,9 @@ def check_samples(x: t.Any, shape: tuple[int, ...] | None, limits: tuple[float, 
     if x.dtype.kind not in "uifb":
         raise ModelError("data", f"x has the dtype {x.dtype}: samples must be whole or floating-point numbers")
     if x.ndim < 2 or x.ndim > 4:
-        raise ModelError("data", f"x has the shape {x.shape}: it must be (samples, features) or (samples, height, width[, channels])")
+        raise ModelError(
+            "data", f"x has the shape {x.shape}: it must be (samples, features) or (samples, height, width[, channels])"
+        )
     if x.size == 0:
         raise ModelError("data", f"x is empty (shape {x.shape}): there is nothing to learn from")
     if x.ndim == 3:
@@ -245,7 +255,9 @@ def check_samples(x: t.Any, shape: tuple[int, ...] | None, limits: tuple[float, 
     samples = np.ascontiguousarray(x, dtype=np.float32)
     finite = np.isfinite(samples).reshape(len(samples), -1).all(axis=1)
     if not finite.all():
-        raise ModelError("data", f"x holds NaN or infinity, first in sample {int(np.argmin(finite))}: remove or repair it")
+        raise ModelError(
+            "data", f"x holds NaN or infinity, first in sample {int(np.argmin(finite))}: remove or repair it"
+        )
     if limits is not None:
         low, high = float(samples.min()), float(samples.max())
         if low < limits[0] or high > limits[1]:
@@ -271,11 +283,15 @@ def check_classes(y: t.Any, labels: int | None) -> Ints:
     if y.dtype.kind == "f" and np.isfinite(y).all() and (y == np.floor(y)).all():
         y = y.astype(np.int64)
     if y.dtype.kind not in "iu":
-        raise ModelError("data", f"y has the dtype {y.dtype} or holds fractions: it must hold whole class numbers from 0")
-    classes = y.astype(np.int64)
+        raise ModelError(
+            "data", f"y has the dtype {y.dtype} or holds fractions: it must hold whole class numbers from 0"
+        )
+    classes: Ints = y.astype(np.int64)
     if len(classes):
         low, high = int(classes.min()), int(classes.max())
         if low < 0 or (labels is not None and high >= labels):
             wrong = low if low < 0 else high
-            raise ModelError("data", f"y holds the class {wrong}, out of 0 to {(labels or high + 1) - 1}: check labels and y")
+            raise ModelError(
+                "data", f"y holds the class {wrong}, out of 0 to {(labels or high + 1) - 1}: check labels and y"
+            )
     return classes

@@ -72,7 +72,8 @@ def fit(
         logs = {_plain(name): float(values[-1]) for name, values in history.items()}
         if not math.isfinite(logs.get("loss", math.nan)):
             raise ModelError(
-                "project", f"the loss became {logs.get('loss')} in epoch {epoch + 1}: lower the learning rate or check the data"
+                "project",
+                f"the loss became {logs.get('loss')} in epoch {epoch + 1}: lower the learning rate or check the data",
             )
         report.finished(epoch + 1, logs)
         if checkpoint:

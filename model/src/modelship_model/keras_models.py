@@ -44,11 +44,14 @@ def sample_shape(model: Model) -> tuple[int, ...]:
     """
     if len(getattr(model, "inputs", None) or []) != 1 or len(model.outputs) != 1:
         raise ModelError(
-            "project", "the model must have exactly one input and one output: begin it with keras.Input(signature's shape)"
+            "project",
+            "the model must have exactly one input and one output: begin it with keras.Input(signature's shape)",
         )
     shape = tuple(model.inputs[0].shape)[1:]
     if not shape or any(size is None for size in shape):
-        raise ModelError("project", f"the model's input has the open shape {list(shape)}: give every size but the batch's")
+        raise ModelError(
+            "project", f"the model's input has the open shape {list(shape)}: give every size but the batch's"
+        )
     return t.cast(tuple[int, ...], shape)
 
 
@@ -79,7 +82,8 @@ def load(path: str) -> Model:
     except Exception as exc:
         raise ModelError(
             "release",
-            f"Keras cannot load {path}: {first_line(exc)} (custom layers need 'project' and keras.saving.register_keras_serializable)",
+            f"Keras cannot load {path}: {first_line(exc)} "
+            "(custom layers need 'project' and keras.saving.register_keras_serializable)",
         ) from exc
 
 
@@ -116,7 +120,7 @@ def to_litert(model: Model, signature: Signature) -> bytes:
     other = [tf.constant(variable.numpy()) for variable in model.non_trainable_variables]
     (given,), (answer,) = signature["inputs"], signature["outputs"]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *given["shape"][1:]], tf.float32, name=given["name"])])
+    @tf.function(input_signature=[tf.TensorSpec([None, *given["shape"][1:]], tf.float32, name=given["name"])])  # type: ignore[untyped-decorator]
     def serve(sample: t.Any) -> dict[str, t.Any]:
         return {answer["name"]: model.stateless_call(trainable, other, sample, training=False)[0]}
 
@@ -135,7 +139,7 @@ def saved_model_to_litert(path: str, signature: Signature) -> bytes:
     frozen = convert_variables_to_constants_v2(load_saved_model(path))
     (given,), (answer,) = signature["inputs"], signature["outputs"]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *given["shape"][1:]], tf.float32, name=given["name"])])
+    @tf.function(input_signature=[tf.TensorSpec([None, *given["shape"][1:]], tf.float32, name=given["name"])])  # type: ignore[untyped-decorator]
     def serve(sample: t.Any) -> dict[str, t.Any]:
         answers = frozen(sample)
         return {answer["name"]: answers[0] if isinstance(answers, (list, tuple)) else answers}
@@ -160,7 +164,9 @@ def load_saved_model(path: str) -> t.Any:
         raise ModelError("release", f"TensorFlow cannot load the SavedModel {path}: {first_line(exc)}") from exc
     names = list(loaded.signatures)
     if not names:
-        raise ModelError("release", f"the SavedModel {path} has no signature: export it with one (model.export of Keras)")
+        raise ModelError(
+            "release", f"the SavedModel {path} has no signature: export it with one (model.export of Keras)"
+        )
     function = loaded.signatures["serving_default" if "serving_default" in names else names[0]]
     # The function must keep the loaded object alive: its variables belong to it.
     function.modelship_owner = loaded

@@ -27,7 +27,9 @@ def check_probabilities(answers: Floats, classes: int, what: str, kind: str = "p
     import numpy as np
 
     if answers.ndim != 2 or answers.shape[1] != classes:
-        raise ModelError(kind, f"{what} answers the shape {list(answers.shape[1:])}, but [{classes}] (one value a label) is wanted")
+        raise ModelError(
+            kind, f"{what} answers the shape {list(answers.shape[1:])}, but [{classes}] (one value a label) is wanted"
+        )
     if not np.isfinite(answers).all():
         raise ModelError(kind, f"{what} answers NaN or infinity")
     if answers.min() < -1e-3 or np.abs(answers.sum(axis=1) - 1).max() > 2e-2:

@@ -65,6 +65,7 @@ def quantize_int8(content: bytes) -> bytes:
 
     :raises ModelError: the quantizer refuses the model (kind ``project``).
     """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -74,7 +75,9 @@ def quantize_int8(content: bytes) -> bytes:
             stream.write(content)
         try:
             quant_pre_process(source, ready, skip_symbolic_shape=True)
-            quantize_dynamic(ready, target, weight_type=QuantType.QInt8, per_channel=True)
+            # Shape inference does not pass the operators of ai.onnx.ml, behind which everything is float32 here.
+            extra = {"DefaultTensorType": onnx.TensorProto.FLOAT}
+            quantize_dynamic(ready, target, weight_type=QuantType.QInt8, per_channel=True, extra_options=extra)
         except Exception as exc:
             raise ModelError("project", f"the model cannot be quantized: {first_line(exc)}") from exc
         with open(target, "rb") as stream:
@@ -86,10 +89,16 @@ def to_float16(content: bytes) -> bytes:
 
     :raises ModelError: the converter refuses the model (kind ``project``).
     """
+    import onnx
+    from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     try:
         model = convert_float_to_float16(parse(content), keep_io_types=True)
+        ONNXModel(model).topological_sort()  # the converter appends its casts out of order
+        for tensor in model.graph.initializer:
+            # It also writes each float16 as a varint of up to 3 bytes; as raw bytes it is 2.
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
     except Exception as exc:
         raise ModelError("project", f"the model cannot be made float16: {first_line(exc)}") from exc
     return t.cast(bytes, model.SerializeToString(deterministic=True))

@@ -26,7 +26,7 @@ class Option:
 OPTIONS: dict[str, Option] = {
     "sparsity": Option(0.5, 0.01, 0.99, ("prune",)),
     "prune_epochs": Option(3, 1, 10_000, ("prune",)),
-    "distill_epochs": Option(10, 1, 10_000, ("distill",)),
+    "distill_epochs": Option(20, 1, 10_000, ("distill",)),
     "temperature": Option(3.0, 0.1, 100.0, ("distill",)),
     "teacher_weight": Option(0.7, 0.0, 1.0, ("distill",)),
     "prune_learning_rate": Option(0.0005, 1e-9, 10.0, ("prune",)),
@@ -73,7 +73,9 @@ def check_options(value: dict[str, t.Any]) -> dict[str, int | float]:
         if isinstance(given, bool) or not isinstance(given, int if whole else (int, float)):
             raise ModelError("request", f"options: {name} must be a {'whole ' if whole else ''}number, not {given!r}")
         if not option.low <= given <= option.high:
-            raise ModelError("request", f"options: {name} must be between {option.low:g} and {option.high:g}, not {given}")
+            raise ModelError(
+                "request", f"options: {name} must be between {option.low:g} and {option.high:g}, not {given}"
+            )
         found[name] = given if whole else float(given)
     return found
 

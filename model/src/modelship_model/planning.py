@@ -153,7 +153,9 @@ def plan_import(request: dict[str, t.Any]) -> Plan:
     check_fields(request, ("model", "format", "name", "releases", "samples", "labels", "input", "output"), "import")
     name, model = required(request, "name", str), required(request, "model", str)
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
-        raise ModelError("request", f"name: '{name}' must be lower-case letters, digits and inner dashes, at most 63 characters")
+        raise ModelError(
+            "request", f"name: '{name}' must be lower-case letters, digits and inner dashes, at most 63 characters"
+        )
     form = detect_format(model, optional(request, "format", str))
     samples = required(request, "samples", str)
     environment, missing = library_versions(_LIBRARIES[_family(form)])
@@ -214,13 +216,17 @@ def check_applicable(parent: Manifest, methods: list[str]) -> None:
     form = parent["model"]["format"]
     learned = [method for method in methods if method in ("prune", "distill")]
     if form in ("litert", "onnx", "savedmodel") and learned:
-        raise ModelError("request", f"{learned[0]} needs a model that can still learn: give a keras release, this one is {form}")
+        raise ModelError(
+            "request", f"{learned[0]} needs a model that can still learn: give a keras release, this one is {form}"
+        )
     if form == "skops" and "distill" in methods:
         raise ModelError("request", "distill works on keras releases only: scikit-learn cannot learn from soft answers")
     earlier = (parent.get("compression") or {}).get("methods", [])
     for method in ("quantize", "float16"):
         if method in earlier and methods:
-            raise ModelError("request", f"this release was made with {method} already: compress the release it came from")
+            raise ModelError(
+                "request", f"this release was made with {method} already: compress the release it came from"
+            )
 
 
 def code_digest(project: Project, data: DataSpec) -> str:
@@ -279,9 +285,13 @@ def detect_format(path: str, given: str | None) -> str:
     suffixes = {".keras": "keras", ".onnx": "onnx", ".tflite": "litert", ".skops": "skops"}
     suffix = os.path.splitext(path)[1].lower()
     if suffix in (".pkl", ".pickle", ".joblib"):
-        raise ModelError("release", f"{path} is a pickle, which can run any code when loaded: save it with skops.io.dump")
+        raise ModelError(
+            "release", f"{path} is a pickle, which can run any code when loaded: save it with skops.io.dump"
+        )
     if suffix not in suffixes:
-        raise ModelError("release", f"cannot tell the format of {path} by its name: give 'format', one of {', '.join(FORMATS)}")
+        raise ModelError(
+            "release", f"cannot tell the format of {path} by its name: give 'format', one of {', '.join(FORMATS)}"
+        )
     return suffixes[suffix]
 
 

@@ -144,7 +144,9 @@ def fit_samples(x: Floats, manifest: Manifest) -> Floats:
     """
     wanted = manifest["signature"]["inputs"][0]["shape"][1:]
     if math.prod(x.shape[1:]) != math.prod(wanted):
-        raise ModelError("data", f"a sample has the shape {list(x.shape[1:])}, but release {manifest['name']} takes {wanted}")
+        raise ModelError(
+            "data", f"a sample has the shape {list(x.shape[1:])}, but release {manifest['name']} takes {wanted}"
+        )
     return x.reshape(len(x), *wanted)
 
 

@@ -112,7 +112,9 @@ class _Reader:
                 raise self._error(f"the key '{key}' is missing")
         name = self._text(top["name"], "name")
         if not _NAME.fullmatch(name):
-            raise self._error(f"name: '{name}' must be lower-case letters, digits and inner dashes, at most 63 characters")
+            raise self._error(
+                f"name: '{name}' must be lower-case letters, digits and inner dashes, at most 63 characters"
+            )
         framework = self._text(top["framework"], "framework")
         if framework not in ("keras", "sklearn"):
             raise self._error(f"framework: '{framework}' is not one of keras, sklearn")
@@ -163,7 +165,7 @@ class _Reader:
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
             raise self._error(f"{what} must be a {'number' if kind is float else 'whole number'}, not {value!r}")
-        return t.cast(float | int, value)
+        return value
 
     def _labels(self, value: t.Any) -> tuple[str, ...] | None:
         if value is None:
@@ -234,9 +236,16 @@ def parse_data(value: t.Any, root: str) -> DataSpec:
     known = ("source", "test", *_SOURCES[source])
     for key in value:
         if key not in known:
-            raise ModelError("data", f"data: unknown key '{key}' for the source {source}{did_you_mean(str(key), known)}")
+            raise ModelError(
+                "data", f"data: unknown key '{key}' for the source {source}{did_you_mean(str(key), known)}"
+            )
     test = value.get("test", 0.2)
-    if isinstance(test, bool) or not isinstance(test, (int, float)) or test <= 0 or (isinstance(test, float) and test >= 1):
+    if (
+        isinstance(test, bool)
+        or not isinstance(test, (int, float))
+        or test <= 0
+        or (isinstance(test, float) and test >= 1)
+    ):
         raise ModelError("data", f"data.test must be a fraction between 0 and 1 or a count of samples, not {test!r}")
     files = {}
     for key in _SOURCES[source]:
@@ -300,7 +309,9 @@ def _like(name: str, value: t.Any, default: Scalar) -> Scalar:
             except ValueError:
                 pass
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    raise ModelError("parameter", f"parameter '{name}' must be {words[kind]} like its default {default!r}, not {value!r}")
+    raise ModelError(
+        "parameter", f"parameter '{name}' must be {words[kind]} like its default {default!r}, not {value!r}"
+    )
 
 
 def load_code(project: Project) -> types.ModuleType:
@@ -331,5 +342,3 @@ def project_function(project: Project, module: types.ModuleType, name: str) -> t
     if not callable(function):
         raise ModelError("project", f"{os.path.join(project.root, project.code)} has no function {name}(): write one")
     return t.cast(t.Callable[..., t.Any], function)
-
-

@@ -111,7 +111,9 @@ def open_release(path: str) -> Manifest:
         raise ModelError("release", f"{path} is no release: cannot read {manifest_path}: {exc.strerror}") from exc
     expected = os.path.basename(path)
     if sha256_bytes(data) != f"sha256:{expected}":
-        raise ModelError("release", f"{manifest_path} is corrupted: its sha256 is not the folder's name {expected}; {remedy}")
+        raise ModelError(
+            "release", f"{manifest_path} is corrupted: its sha256 is not the folder's name {expected}; {remedy}"
+        )
     try:
         manifest = t.cast(Manifest, json.loads(data))
         schema, files = manifest["schema"], manifest["files"]
@@ -126,7 +128,9 @@ def open_release(path: str) -> Manifest:
         if name not in files:
             raise ModelError("release", f"{os.path.join(path, name)} is not listed in release.json: remove it")
         if found[name] != files[name]:
-            raise ModelError("release", f"{os.path.join(path, name)} is corrupted: it does not match its sha256; {remedy}")
+            raise ModelError(
+                "release", f"{os.path.join(path, name)} is corrupted: it does not match its sha256; {remedy}"
+            )
     return manifest
 
 

@@ -77,18 +77,18 @@ def load(path: str) -> Estimator:
     """
     import skops.io
 
+    foreign: list[str] = []
     try:
         unknown = skops.io.get_untrusted_types(file=path)
         foreign = [name for name in unknown if not name.startswith(_TRUSTED)]
-        if foreign:
-            raise ModelError(
-                "release", f"{path} holds types that are not trusted: {', '.join(foreign[:5])}; only {', '.join(_TRUSTED)}* are"
-            )
-        return skops.io.load(path, trusted=unknown)
-    except ModelError:
-        raise
+        if not foreign:
+            return skops.io.load(path, trusted=unknown)
     except Exception as exc:
         raise ModelError("release", f"skops cannot load {path}: {first_line(exc)}") from exc
+    names = ", ".join(foreign[:5])
+    raise ModelError(
+        "release", f"{path} holds types that are not trusted: {names}; only those of {', '.join(_TRUSTED)} are"
+    )
 
 
 def predict(estimator: Estimator, x: Floats) -> Floats:
@@ -111,10 +111,13 @@ def check_class_order(estimator: Estimator, labels: int) -> None:
 
     :raises ModelError: it does not (kind ``data``).
     """
-    classes = [int(value) if str(value).lstrip("-").isdigit() else value for value in getattr(estimator, "classes_", [])]
+    classes = [
+        int(value) if str(value).lstrip("-").isdigit() else value for value in getattr(estimator, "classes_", [])
+    ]
     if classes != list(range(labels)):
         raise ModelError(
-            "data", f"the estimator learned the classes {classes[:12]}, but there are {labels} labels: each needs a sample"
+            "data",
+            f"the estimator learned the classes {classes[:12]}, but there are {labels} labels: each needs a sample",
         )
 
 

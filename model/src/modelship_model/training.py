@@ -55,9 +55,7 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
     return {"release": release}
 
 
-def _train(
-    plan: Plan, project: Project, releases: str, work: str, folder: str, events: Events
-) -> dict[str, t.Any]:
+def _train(plan: Plan, project: Project, releases: str, work: str, folder: str, events: Events) -> dict[str, t.Any]:
     assert plan.data is not None, "plan_train() always reads the data's description"
     events.stage(f"loading data ({plan.data.source})")
     count = len(project.labels) if project.labels else None
@@ -137,7 +135,11 @@ def seed_of(plan: Plan) -> int:
 def _train_keras(
     plan: Plan, project: Project, data: Dataset, signature: dict[str, t.Any], folder: str, events: Events
 ) -> Trained:
-    epochs, batch_size, seed = whole_parameter(plan, "epochs", 10), whole_parameter(plan, "batch_size", 32), seed_of(plan)
+    epochs, batch_size, seed = (
+        whole_parameter(plan, "epochs", 10),
+        whole_parameter(plan, "batch_size", 32),
+        seed_of(plan),
+    )
     events.stage("starting TensorFlow")
     from . import keras_fit, keras_models
 
@@ -149,7 +151,9 @@ def _train_keras(
     if getattr(model, "optimizer", None) is None:
         raise ModelError("project", "build() returned a model that is not compiled: end it with model.compile(...)")
     with blame_project(project.root, "the model's first call"):
-        check_probabilities(keras_models.predict(model, data.x_test[:8]), len(signature["labels"]), "the model of build()")
+        check_probabilities(
+            keras_models.predict(model, data.x_test[:8]), len(signature["labels"]), "the model of build()"
+        )
     events.stage(f"training on {len(data.x_train)} samples, {epochs} epochs")
     curves = keras_fit.fit(
         model,

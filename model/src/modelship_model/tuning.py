@@ -120,7 +120,9 @@ def distill(
     def target(soft: Floats, truth: Ints) -> Floats:
         return np.concatenate([soft, np.eye(classes, dtype=np.float32)[truth]], axis=1)
 
-    student.compile(keras.optimizers.Adam(float(options["distill_learning_rate"])), loss=loss, metrics=[accuracy])
+    steps = int(options["distill_epochs"]) * -(-len(data.x_train) // int(options["tune_batch_size"]))
+    rate = keras.optimizers.schedules.CosineDecay(float(options["distill_learning_rate"]), steps)
+    student.compile(keras.optimizers.Adam(rate), loss=loss, metrics=[accuracy])
     curves = fit(
         student,
         data,

@@ -9,13 +9,13 @@ import typing as t
 
 
 class Mistake(t.NamedTuple):
-    """A sample that was taken for another class: its values, the right class, the given one, how sure, its index."""
+    """A sample that was taken for another class: its values, the right class, the given one, how sure, its number."""
 
     sample: t.Any
     truth: int
     given: int
     sureness: float
-    index: int
+    number: int
 
 
 def render(
