@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
-import sys
 import time
 import types
 import typing as t
 
 from .errors import StartError
+from .listener import turn_away_new_connections
 from .logs import Log
 from .metrics import Counters
 from .release import Release, load_release
@@ -20,10 +21,12 @@ from .settings import Settings
 
 #: While draining, the listener stays open until no request has come for this long: clients and proxies need a moment to
 #: learn that the server is going, and whatever still arrives is answered.
-QUIET_SECONDS = 0.3
+QUIET_SECONDS = 0.2
 #: Parts of the drain time: after the first no new request is waited for, after the second open connections are cut. The
 #: rest is left for the process to end in, before whoever sent SIGTERM sends SIGKILL.
 _PATIENCE, _CUT = 0.8, 0.95
+#: Time for the last connections to be accepted; a client a long way off needs a round trip to finish its handshake.
+_ACCEPT_SECONDS = 0.2
 
 
 def run(settings: Settings) -> int:
@@ -125,6 +128,8 @@ async def _drain(app: t.Any, server: t.Any, serving: asyncio.Task[None], seconds
         if app.in_flight == 0 and now - max(began, app.last_request) >= QUIET_SECONDS:
             break
         await asyncio.sleep(0.02)
+    turn_away_new_connections()
+    await asyncio.sleep(min(_ACCEPT_SECONDS, seconds * (_CUT - _PATIENCE)))
     server.stop()
     await asyncio.wait((serving,), timeout=max(0.0, began + seconds * _CUT - time.monotonic()))
     if not serving.done():
@@ -156,8 +161,14 @@ class _Stop(Exception):  # noqa: N818 - a signal, not an error
 
 
 def _supervise(settings: Settings, release: Release, counters: Counters, log: Log) -> int:
-    """Fork the workers, replace one that dies, pass SIGTERM on; return the exit code."""
+    """Fork the workers, replace one that dies, pass SIGTERM on; return the exit code.
+
+    :raises StartError: a worker ended before it was ready.
+    """
     workers: dict[int, tuple[int, float]] = {}
+    # Workers say here why they cannot start: all would say the same, so only the first is passed on.
+    reports_out, reports_in = os.pipe()
+    os.set_blocking(reports_out, False)
 
     def start(number: int) -> None:
         pid = os.fork()
@@ -168,7 +179,7 @@ def _supervise(settings: Settings, release: Release, counters: Counters, log: Lo
                     signal.signal(name, _exit_now)
                 code = serve(settings, release, counters, number, log)
             except StartError as exc:
-                print(f"modelship_serving: {exc}", file=sys.stderr, flush=True)
+                os.write(reports_in, str(exc).encode()[:4000] + b"\n")
             finally:
                 os._exit(code)
         workers[pid] = (number, time.monotonic())
@@ -178,7 +189,7 @@ def _supervise(settings: Settings, release: Release, counters: Counters, log: Lo
 
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, stop)
-    failed = False
+    failure = None
     try:
         for number in range(settings.workers):
             start(number)
@@ -189,7 +200,8 @@ def _supervise(settings: Settings, release: Release, counters: Counters, log: Lo
             number, since = workers.pop(pid)
             code = os.waitstatus_to_exitcode(status)
             if not counters.row(number).ready:
-                failed = True  # it cannot even start: no use in trying for ever
+                # It cannot even start: no use in trying for ever.
+                failure = f"worker {number} ended with code {code} before it was ready"
                 break
             log.error("worker ended, starting another", worker=number, code=code)
             time.sleep(max(0.0, since + 1 - time.monotonic()))  # one that dies at once must not eat the machine
@@ -208,4 +220,8 @@ def _supervise(settings: Settings, release: Release, counters: Counters, log: Lo
             time.sleep(0.02)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
-    return 1 if failed else 0
+    if failure is not None:
+        with contextlib.suppress(BlockingIOError):
+            failure = os.read(reports_out, 4096).decode().splitlines()[0]
+        raise StartError(failure)
+    return 0

@@ -1,0 +1,588 @@
+"""The serving runtime as a process: both runtimes, both protocols, bad input, workers, draining.
+
+Models are made by the interpreter that ``MODELSHIP_TRAINER_PYTHON`` names (TensorFlow and ai-edge-quantizer for LiteRT, the
+``onnx`` package for ONNX); the server runs under ``MODELSHIP_SERVING_PYTHON`` (what model/locks/serving-*.txt list), or
+this interpreter where those packages are in it.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import http.client
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+#: One row per pixel of a 2x2 image, one column per class: bright corners decide the class.
+WEIGHTS = [[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0], [1.0, 1.0, 1.0]]
+LABELS = ["red", "green", "blue"]
+
+_MAKE_ONNX = """
+import json, sys, numpy as np, onnx
+from onnx import TensorProto as T, helper as h, numpy_helper as nh
+weights = np.array(json.loads(sys.argv[1]), "float32")
+constants = [nh.from_array(weights / 255, "w"), nh.from_array(np.array([-1, 4], "int64"), "flat")]
+nodes = [h.make_node("Reshape", ["image", "flat"], ["x"]), h.make_node("MatMul", ["x", "w"], ["y"]),
+         h.make_node("Softmax", ["y"], ["probabilities"], axis=1)]
+graph = h.make_graph(nodes, "tiny", [h.make_tensor_value_info("image", T.FLOAT, ["n", 2, 2, 1])],
+                     [h.make_tensor_value_info("probabilities", T.FLOAT, ["n", 3])], constants)
+onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8), sys.argv[2])
+"""
+
+# In two processes: TensorFlow and the quantizer's own LiteRT do not share one well.
+_MAKE_LITERT = """
+import json, sys, numpy as np, keras, tensorflow as tf
+weights = np.array(json.loads(sys.argv[1]), "float32")
+model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(),
+                          keras.layers.Dense(3, activation="softmax")])
+model.layers[-1].set_weights([weights, np.zeros(3, "float32")])
+archive = keras.export.ExportArchive()
+archive.track(model)
+archive.add_endpoint("serve", lambda image: {"probabilities": model(image)},
+                     [tf.TensorSpec((1, 2, 2, 1), tf.float32, name="image")])
+archive.write_out(sys.argv[2] + ".saved")
+open(sys.argv[2], "wb").write(tf.lite.TFLiteConverter.from_saved_model(sys.argv[2] + ".saved").convert())
+"""
+_QUANTIZE = """
+import sys, numpy as np
+from ai_edge_quantizer import quantizer, recipe
+tool = quantizer.Quantizer(sys.argv[2])
+tool.load_quantization_recipe(recipe.static_wi8_ai8())
+samples = np.random.default_rng(0).integers(0, 256, (64, 1, 2, 2, 1)).astype("float32")
+samples[0], samples[1] = 0, 255
+found = tool.calibrate({"serving_default": [{"image": sample} for sample in samples]})
+open(sys.argv[3], "wb").write(tool.quantize(found).quantized_model)
+"""
+
+
+def _has(python: str, *modules: str) -> bool:
+    script = "import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, sys.argv[1:])))"
+    try:
+        return subprocess.run([python, "-c", script, *modules], check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _interpreter(variable: str, *modules: str) -> str:
+    for python in filter(None, (os.environ.get(variable), sys.executable)):
+        if _has(python, *modules):
+            return python
+    pytest.skip(f"no interpreter with {', '.join(modules)}: set {variable} to one")
+
+
+@pytest.fixture(scope="session", params=["onnx", "litert", "litert-int8"])
+def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of a tiny classifier in each format; ``litert-int8`` takes and gives quantized tensors inside."""
+    kind: str = request.param
+    folder = tmp_path_factory.mktemp(kind)
+    if kind == "onnx":
+        path = folder / "model.onnx"
+        _run(_interpreter("MODELSHIP_TRAINER_PYTHON", "onnx"), _MAKE_ONNX, str(path))
+    else:
+        path = folder / "model.tflite"
+        python = _interpreter("MODELSHIP_TRAINER_PYTHON", "tensorflow", "ai_edge_quantizer")
+        _run(python, _MAKE_LITERT, str(path))
+        if kind == "litert-int8":
+            quantized = folder / "quantized.tflite"
+            _run(python, _QUANTIZE, str(path), str(quantized))
+            path = quantized
+    return _write_release(folder, kind.partition("-")[0], path.read_bytes())
+
+
+def _run(python: str, script: str, *arguments: str) -> None:
+    command = [python, "-c", script, json.dumps(WEIGHTS), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def _write_release(root: Path, kind: str, model: bytes) -> Path:
+    relative = f"model/model.{ {'onnx': 'onnx', 'litert': 'tflite'}[kind] }".replace(" ", "")
+    manifest = {
+        "schema": "modelship.release/1",
+        "name": "tiny",
+        "kind": "import",
+        "signature": {
+            "inputs": [{"name": "image", "dtype": "float32", "shape": [-1, 2, 2, 1], "range": [0, 255]}],
+            "outputs": [{"name": "probabilities", "dtype": "float32", "shape": [-1, 3]}],
+            "labels": LABELS,
+        },
+        "model": {"format": kind, "path": relative, "size": len(model)},
+        "files": {relative: {"sha256": hashlib.sha256(model).hexdigest(), "size": len(model)}},
+    }
+    data = json.dumps(manifest, sort_keys=True).encode()
+    folder = root / "tiny" / hashlib.sha256(data).hexdigest()
+    (folder / "model").mkdir(parents=True)
+    (folder / relative).write_bytes(model)
+    (folder / "release.json").write_bytes(data)
+    return folder
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclasses.dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclasses.dataclass
+class Server:
+    """A running server; ``stderr`` is the file its log goes to."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    stderr: Path
+    digest: str
+
+    def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+            connection.request(method, path, data, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def counts(self, name: str) -> dict[str, float]:
+        lines = self.call("GET", "/metrics").body.decode().splitlines()
+        return {key: float(value) for key, value in (x.rsplit(" ", 1) for x in lines if x.startswith(name))}
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stderr.read_text().splitlines()]
+
+
+def _environment(release: Path, port: int, **more: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "model" / "src"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "MODELSHIP_RELEASE": str(release),
+        "MODELSHIP_HOST": "127.0.0.1",
+        "MODELSHIP_PORT": str(port),
+        **more,
+    }
+
+
+def _python(release: Path) -> str:
+    runtime = "onnxruntime" if next((release / "model").iterdir()).suffix == ".onnx" else "ai_edge_litert"
+    return _interpreter("MODELSHIP_SERVING_PYTHON", "granian", "msgspec", "numpy", runtime)
+
+
+@contextlib.contextmanager
+def serving(release: Path, tmp_path: Path, **environment: str) -> Iterator[Server]:
+    port = _free_port()
+    stderr = tmp_path / f"stderr-{port}"
+    with stderr.open("wb") as stream:
+        process = subprocess.Popen(
+            [_python(release), "-m", "modelship_serving"], env=_environment(release, port, **environment), stderr=stream
+        )
+    server = Server(process, port, stderr, f"sha256:{release.name}")
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            assert process.poll() is None, stderr.read_text()
+            with contextlib.suppress(OSError):
+                if server.call("GET", "/v2/health/ready").status == 200:
+                    break
+            assert time.monotonic() < deadline, stderr.read_text()
+            time.sleep(0.02)
+        yield server
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(release, tmp_path_factory.mktemp("server"), MODELSHIP_MAX_BODY_BYTES="4000") as running:
+        yield running
+        assert running.process.poll() is None, "the server died of a request"
+        failures = {key: value for key, value in running.counts("modelship_requests_total").items() if 'code="5' in key}
+        assert failures == {}
+        assert running.stop() == 0
+        assert {event["level"] for event in running.log()} == {"info"}
+
+
+def expected(pixels: list[float]) -> list[float]:
+    """The tiny model's probabilities, by the definition of softmax."""
+    scores = [sum(p / 255 * row[c] for p, row in zip(pixels, WEIGHTS, strict=True)) for c in range(3)]
+    total = sum(map(math.exp, scores))
+    return [math.exp(score) / total for score in scores]
+
+
+def nested(pixels: list[float]) -> list[Any]:
+    return [[[pixels[0]], [pixels[1]]], [[pixels[2]], [pixels[3]]]]
+
+
+GREEN = [0, 255, 10, 0]
+RED = [250.5, 3, 0.25, 40]
+#: int8 steps of 1/256 at the output, and those of the input and the weights on the way.
+TOLERANCE = 0.02
+
+
+@pytest.mark.parametrize("value", [GREEN, nested(GREEN), [[0, 255], [10, 0]], [float(p) for p in GREEN]])
+def test_predict_one(server: Server, value: Any):
+    answer = server.call("POST", "/predict", {"image": value})
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["modelship-release"] == server.digest
+    assert {k: v for k, v in answer.json.items() if k != "probabilities"} == {
+        "result": 1,
+        "label": "green",
+        "release": server.digest,
+    }
+    assert answer.json["probabilities"] == pytest.approx(expected(GREEN), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("shape", [list, nested])
+def test_predict_several(server: Server, shape: Any):
+    answer = server.call("POST", "/predict", {"instances": [shape(GREEN), shape(RED), shape(GREEN)]})
+    assert answer.status == 200
+    assert answer.json["release"] == server.digest
+    assert [p["label"] for p in answer.json["predictions"]] == ["green", "red", "green"]
+    assert answer.json["predictions"][1]["probabilities"] == pytest.approx(expected(RED), abs=TOLERANCE)
+    named = server.call("POST", "/predict", {"instances": [{"image": shape(GREEN)}]})
+    assert named.json["predictions"] == answer.json["predictions"][:1]
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "application/json", "application/json; charset=utf-8", "application/x-www-form-urlencoded"]
+)
+def test_content_types_that_carry_json(server: Server, kind: str | None):
+    headers = {} if kind is None else {"content-type": kind}
+    assert server.call("POST", "/predict", {"image": GREEN}, headers).status == 200
+
+
+BAD = [
+    (b"", 400, "body: empty"),
+    (b"{", 400, "body: not JSON"),
+    (b"\xff\xfe", 400, "body: not JSON"),
+    (b'{"image":[1,2,3,NaN]}', 400, "body: not JSON"),
+    (b'{"image":' + b"[" * 3000, 400, "nested too deep"),
+    (b"[1,2,3,4]", 400, "expected a JSON object"),
+    (b"null", 400, "expected a JSON object"),
+    (b'{"image":[1,2,3]}', 422, "image: expected"),
+    (b'{"image":[1,2,3,4,5]}', 422, "got 5 numbers"),
+    (b'{"image":[[1,2],[3]]}', 422, "image: axis 1"),
+    (b'{"image":[1,2,3,"4"]}', 422, "image[3]: "),
+    (b'{"image":[1,2,true,4]}', 422, "image[2]: "),
+    (b'{"image":[1,2,null,4]}', 422, "image[2]: "),
+    (b'{"image":[1,2,256,4]}', 422, "image[2]: 256 is not in the range 0 to 255"),
+    (b'{"image":[1,2,3,-0.5]}', 422, "image[3]: -0.5"),
+    (b'{"image":[1,2,3,1e39]}', 422, "image[3]: 1e+39"),
+    (b'{"image":[1,2,3,1e999]}', 400, "out of range"),
+    (b'{"image":{}}', 422, "image: expected an array"),
+    (b"{}", 422, "image: missing"),
+    (b'{"picture":[1,2,3,4]}', 422, "got 'picture'"),
+    (b'{"image":[1,2,3,4],"more":1}', 422, "more: unknown field"),
+    (b'{"instances":[]}', 422, "instances: "),
+    (b'{"instances":7}', 422, "instances: "),
+    (b'{"instances":[[1,2,3,4],[1,2,3]]}', 422, "instances[1]: "),
+    (b'{"instances":[[1,2,3,4],[1,2,3,300]]}', 422, "instances[1][3]: 300"),
+    (b'{"instances":[[1,2,3,4],{"image":[1,2,3,4]}]}', 422, "instances[1]: "),
+    (b'{"instances":[{"image":[1,2,3,4]},[1,2,3,4]]}', 422, "instances[1]: "),
+    (b'{"instances":[{"picture":[1,2,3,4]}]}', 422, "instances[0].image: missing"),
+    (b'{"instances":[[1,2,3,4]],"image":1}', 422, "image: not allowed beside"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "message"), BAD)
+def test_bad_input_is_named(server: Server, body: bytes, status: int, message: str):
+    answer = server.call("POST", "/predict", body)
+    assert (answer.status, list(answer.json)) == (status, ["error"])
+    assert message in answer.json["error"]
+    assert "\n" not in answer.json["error"]
+    assert answer.headers["modelship-release"] == server.digest
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("GET", "/nothing", 404, "/nothing"),
+        ("GET", "/predict", 405, "use POST"),
+        ("DELETE", "/v2/health/live", 405, "use GET"),
+        ("POST", "/metrics", 405, "use GET"),
+        ("GET", "/v2/models/other", 404, "model 'other'"),
+        ("POST", "/v2/models/other/infer", 404, "model 'other'"),
+        ("GET", "/v2/models/tiny/versions/7", 404, "version '7'"),
+    ],
+)
+def test_wrong_paths_and_methods(server: Server, method: str, path: str, status: int, message: str):
+    answer = server.call(method, path)
+    assert answer.status == status
+    assert message in answer.json["error"]
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+def test_wrong_content_types(server: Server):
+    for headers in ({"content-type": "image/png"}, {"content-type": "text/xml"}, {"content-encoding": "gzip"}):
+        answer = server.call("POST", "/predict", {"image": GREEN}, headers)
+        assert answer.status == 415
+        assert next(iter(headers)) in answer.json["error"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"transfer-encoding": "chunked"}])
+def test_bodies_over_the_limit(server: Server, headers: dict[str, str]):
+    def chunked(body: bytes) -> bytes:
+        return f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n" if headers else body
+
+    small = json.dumps({"image": GREEN}).encode()
+    assert server.call("POST", "/predict", chunked(small), headers).status == 200
+    answer = server.call("POST", "/predict", chunked(b"[" + b"1," * 2500), headers)
+    assert answer.status == 413
+    assert "4000" in answer.json["error"]
+
+
+def test_a_client_that_leaves_is_no_error_of_the_server(server: Server):
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b'POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"im')
+        time.sleep(0.1)
+    deadline = time.monotonic() + 10
+    name = 'modelship_requests_total{endpoint="predict",code="499"}'
+    while server.counts("modelship_requests_total").get(name, 0) < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert server.counts("modelship_in_flight") == {"modelship_in_flight": 0}
+
+
+def test_health_and_metadata(server: Server):
+    assert server.call("GET", "/v2/health/live").json == {"live": True}
+    assert server.call("GET", "/v2/health/ready").json == {"ready": True}
+    assert server.call("GET", "/v2/models/tiny/ready").json == {"ready": True}
+    about = server.call("GET", "/v2").json
+    assert (about["name"], sorted(about)) == ("modelship", ["extensions", "name", "version"])
+    model = server.call("GET", "/v2/models/tiny").json
+    assert model["inputs"] == [{"name": "image", "datatype": "FP32", "shape": [-1, 2, 2, 1]}]
+    assert model["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]}]
+    version = model["versions"][0]
+    assert server.digest.startswith(f"sha256:{version}")
+    assert server.call("GET", f"/v2/models/tiny/versions/{version}").json == model
+    head = server.call("HEAD", "/v2/models/tiny")
+    assert (head.status, head.body) == (200, b"")
+
+
+def v2(data: Any, shape: list[int], **more: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "image", "shape": shape, "datatype": "FP32", "data": data}], **more}
+
+
+def test_v2_infer(server: Server):
+    request = v2(GREEN + RED, [2, 2, 2, 1], id="a-1", outputs=[{"name": "probabilities"}])
+    answer = server.call("POST", "/v2/models/tiny/infer", request).json
+    output = answer["outputs"][0]
+    assert (answer["model_name"], answer["id"], len(answer["outputs"])) == ("tiny", "a-1", 1)
+    assert (output["name"], output["shape"], output["datatype"]) == ("probabilities", [2, 3], "FP32")
+    assert output["data"] == pytest.approx(expected(GREEN) + expected(RED), abs=TOLERANCE)
+    other = server.call("POST", "/v2/models/tiny/infer", v2([nested(GREEN), nested(RED)], [2, 2, 2, 1])).json
+    assert other["outputs"] == answer["outputs"]
+    assert "id" not in other
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({}, 400, "inputs"),
+        ({"inputs": 1}, 400, "inputs"),
+        ({"inputs": []}, 422, "image: missing"),
+        (v2(GREEN, [2, 2, 1]), 422, "image: shape [2, 2, 1]"),
+        (v2([], [0, 2, 2, 1]), 422, "image: shape"),
+        (v2(GREEN, [2, 2, 2, 1]), 422, "image: expected"),
+        (v2(GREEN, [10**12, 2, 2, 1]), 422, "image: expected"),
+        (v2(7, [10**12, 2, 2, 1]), 422, "image: expected"),
+        (v2([1, 2, 3, 999], [1, 2, 2, 1]), 422, "image[3]: 999"),
+        (v2(GREEN, [1, 2, 2, 1], outputs=[{"name": "nope"}]), 422, "unknown output 'nope'"),
+        ({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}, 422, "unknown input 'x'"),
+        (
+            {"inputs": [{"name": "image", "shape": [1, 2, 2, 1], "datatype": "INT8", "data": GREEN}]},
+            422,
+            "datatype 'INT8'",
+        ),
+        ({"inputs": v2(GREEN, [1, 2, 2, 1])["inputs"] * 2}, 422, "image: given twice"),
+        ([], 400, "object"),
+    ],
+)
+def test_v2_bad_input_is_named(server: Server, body: Any, status: int, message: str):
+    answer = server.call("POST", "/v2/models/tiny/infer", body)
+    assert (answer.status, list(answer.json)) == (status, ["error"])
+    assert message in answer.json["error"]
+
+
+def test_metrics_count_what_was_asked(server: Server):
+    name = 'modelship_requests_total{endpoint="predict",code="200"}'
+    count = 'modelship_request_seconds_count{endpoint="predict"}'
+    before = server.counts("modelship_request")
+    for _ in range(5):
+        server.call("POST", "/predict", {"image": GREEN})
+    after = server.counts("modelship_request")
+    assert after[name] - before.get(name, 0) == 5
+    assert after[count] - before[count] == 5
+    info = server.counts("modelship_release_info")
+    assert [(server.digest in key, value) for key, value in info.items()] == [(True, 1)]
+
+
+def test_sigterm_finishes_what_has_begun(release: Path, tmp_path: Path):
+    body = json.dumps({"image": GREEN}).encode()
+    with serving(release, tmp_path) as server:
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        with client:
+            head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+            client.sendall(head.encode() + body[:5])
+            while server.counts("modelship_in_flight")["modelship_in_flight"] < 1:
+                time.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            while (ready := server.call("GET", "/v2/health/ready")).status == 200:
+                time.sleep(0.01)
+            assert ready.status == 503
+            assert server.call("GET", "/v2/health/live").status == 200
+            assert server.call("POST", "/predict", {"image": GREEN}).status == 200, (
+                "still answers who has not heard yet"
+            )
+            client.sendall(body[5:])
+            received = b""
+            while chunk := client.recv(4096):
+                received += chunk
+        assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"connection: close" in received.lower()
+        assert b'"label":"green"' in received
+        assert server.process.wait(20) == 0
+        assert [event["message"] for event in server.log()][-2:] == ["draining", "stopped"]
+
+
+def test_a_client_that_stalls_does_not_hold_the_drain_up(release: Path, tmp_path: Path):
+    with (
+        serving(release, tmp_path, MODELSHIP_DRAIN_SECONDS="1") as server,
+        socket.create_connection(("127.0.0.1", server.port)) as client,
+    ):
+        client.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{")
+        while server.counts("modelship_in_flight")["modelship_in_flight"] < 1:
+            time.sleep(0.01)
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_request_is_lost_on_sigterm_under_load(release: Path, tmp_path: Path, workers: str):
+    """Connections that were accepted get their answer; only refused ones (nobody listens any more) may fail."""
+    stop = threading.Event()
+
+    def ask(server: Server) -> tuple[int, list[str]]:
+        answered, lost = 0, []
+        while not stop.is_set():
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+                connection.connect()
+            except ConnectionRefusedError:
+                return answered, lost
+            try:
+                connection.request("POST", "/predict", json.dumps({"image": GREEN}))
+                status = connection.getresponse().status
+                answered += status == 200
+                if status != 200:
+                    lost.append(str(status))
+            except (OSError, http.client.HTTPException) as exc:
+                lost.append(repr(exc))
+            finally:
+                connection.close()
+        return answered, lost
+
+    with (
+        serving(release, tmp_path, MODELSHIP_WORKERS=workers, MODELSHIP_DRAIN_SECONDS="2") as server,
+        concurrent.futures.ThreadPoolExecutor(4) as pool,
+    ):
+        asking = [pool.submit(ask, server) for _ in range(4)]
+        try:
+            time.sleep(0.5)
+            assert server.stop() == 0
+        finally:
+            stop.set()
+        results = [future.result() for future in asking]
+    assert [lost for _, lost in results] == [[], [], [], []]
+    assert min(answered for answered, _ in results) > 0
+
+
+def test_workers_share_counters_and_one_that_is_killed_is_replaced(release: Path, tmp_path: Path):
+    name = 'modelship_requests_total{endpoint="predict",code="200"}'
+    with serving(release, tmp_path, MODELSHIP_WORKERS="2") as server:
+        while len(pids := [e["pid"] for e in server.log() if e["message"] == "serving"]) < 2:
+            time.sleep(0.05)
+        for _ in range(20):
+            assert server.call("POST", "/predict", {"image": GREEN}).status == 200
+        assert server.counts("modelship_requests_total")[name] == 20
+        assert server.counts("modelship_workers") == {"modelship_workers": 2}
+        os.kill(pids[0], signal.SIGKILL)
+        while len([e for e in server.log() if e["message"] == "serving"]) < 3:
+            assert server.process.poll() is None
+            time.sleep(0.05)
+        assert server.call("POST", "/predict", {"image": GREEN}).status == 200
+        assert server.counts("modelship_requests_total")[name] == 21
+        assert server.stop() == 0
+
+
+def fails_to_start(release: Path, port: int | None = None, **environment: str) -> str:
+    """Return the one line that a server says that cannot start."""
+    done = subprocess.run(
+        [_python(release), "-m", "modelship_serving"],
+        env=_environment(release, port or _free_port(), **environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_release_that_was_changed_is_not_served(release: Path, tmp_path: Path, workers: str):
+    copy = tmp_path / "release"
+    subprocess.run(["cp", "-r", str(release), str(copy)], check=True)
+    model = next((copy / "model").iterdir())
+    model.write_bytes(model.read_bytes()[:-1] + b"\0")
+    assert "does not match release.json" in fails_to_start(copy, MODELSHIP_WORKERS=workers)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_model_that_is_none_is_not_served(release: Path, tmp_path: Path, workers: str):
+    kind = "onnx" if next((release / "model").iterdir()).suffix == ".onnx" else "litert"
+    line = fails_to_start(_write_release(tmp_path, kind, b"nonsense" * 9), MODELSHIP_WORKERS=workers)
+    assert "cannot be loaded" in line
+
+
+def test_a_taken_port_is_named(release: Path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert f"cannot listen on 127.0.0.1:{port}" in fails_to_start(release, port)
