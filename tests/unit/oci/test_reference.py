@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._oci.platforms import parse_platform
 from ansible_collections.modelship.core.plugins.module_utils._oci.reference import (

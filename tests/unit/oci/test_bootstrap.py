@@ -1,0 +1,136 @@
+"""A base of Debian packages: built here with dpkg-deb, so no network is needed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
+from ansible_collections.modelship.core.plugins.module_utils._oci.apt import Package, host_sources
+from ansible_collections.modelship.core.plugins.module_utils._oci.bases import facts_of_packages
+from ansible_collections.modelship.core.plugins.module_utils._oci.bootstrap import DEFAULT_EXCLUDES, base_layer
+from ansible_collections.modelship.core.plugins.module_utils._oci.roots import Facts
+from ansible_collections.modelship.core.plugins.module_utils._oci.store import Store
+
+needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+
+
+def make_deb(folder: Path, name: str, files: dict[str, tuple[int, str]]) -> Path:
+    root = folder / name
+    (root / "DEBIAN").mkdir(parents=True)
+    (root / "DEBIAN" / "control").write_text(
+        f"Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: a <a@example.com>\nDescription: {name}\n"
+    )
+    for path, (mode, text) in files.items():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if mode == 0:
+            target.symlink_to(text)
+        else:
+            target.write_text(text)
+            target.chmod(mode)
+    deb = folder / f"{name}.deb"
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", str(root), str(deb)], check=True, capture_output=True)
+    return deb
+
+
+def put(store: Store, deb: Path) -> Package:
+    digest = hashlib.sha256(deb.read_bytes()).hexdigest()
+    shutil.copy(deb, Path(store.folder("debs")) / f"{digest}.deb")
+    return Package(deb.stem, "1.0", digest)
+
+
+@needs_dpkg
+def test_what_a_base_holds(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "cache"))
+    certificate = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----"
+    first = make_deb(
+        tmp_path,
+        "one",
+        {
+            "bin/su": (0o4755, "su"),
+            "lib/x86_64-linux-gnu/libx.so.1.0": (0o644, "ELF"),
+            "lib/x86_64-linux-gnu/libx.so.1": (0, "libx.so.1.0"),
+            "usr/share/doc/one/README": (0o644, "words"),
+            "usr/share/doc/one/copyright": (0o644, "license"),
+            "usr/share/man/man1/one.1": (0o644, "words"),
+        },
+    )
+    second = make_deb(tmp_path, "two", {"usr/share/ca-certificates/mozilla/a.crt": (0o644, certificate)})
+    packages = [put(store, second), put(store, first)]
+    layer = base_layer(store, packages, DEFAULT_EXCLUDES, compress=True)
+    assert base_layer(store, packages[::-1], DEFAULT_EXCLUDES, compress=True) == layer
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(Path(store.blob(layer.digest)).read_bytes()))) as archive:
+        members = {member.name: member for member in archive}
+        passwd = archive.extractfile("etc/passwd")
+        bundle = archive.extractfile("etc/ssl/certs/ca-certificates.crt")
+        control = archive.extractfile("var/lib/dpkg/status.d/one")
+        assert passwd is not None
+        assert bundle is not None
+        assert control is not None
+        assert b"nonroot:x:65532:65532:" in passwd.read()
+        assert bundle.read() == certificate.encode() + b"\n"
+        assert b"Package: one\n" in control.read()
+    assert members["usr/bin/su"].mode == 0o755
+    assert members["bin"].linkname == "usr/bin"
+    assert members["lib"].linkname == "usr/lib"
+    assert members["usr/lib/x86_64-linux-gnu/libx.so.1"].linkname == "libx.so.1.0"
+    assert members["tmp"].mode == 0o1777
+    assert "usr/share/doc/one/copyright" in members
+    assert "usr/share/doc/one/README" not in members
+    assert not [name for name in members if name.startswith("usr/share/man")]
+
+
+@needs_dpkg
+def test_a_damaged_package_is_named(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "cache"))
+    broken = tmp_path / "broken.deb"
+    broken.write_bytes(b"no package")
+    with pytest.raises(ModelshipError, match=r"\.deb cannot be unpacked"):
+        base_layer(store, [put(store, broken)], DEFAULT_EXCLUDES, compress=True)
+
+
+def test_only_the_hosts_sources_of_the_suite_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").write_text(
+        "# deb http://old.example/debian bookworm main\n"
+        "deb [signed-by=/k.gpg] http://a.example/debian bookworm main\n"
+        "deb-src http://a.example/debian bookworm main\n"
+        "deb http://other.example/apt tool-bookworm main\n"
+    )
+    (tmp_path / "sources.list.d" / "debian.sources").write_text(
+        "Types: deb deb-src\nURIs: http://b.example/debian\nSuites: bookworm bookworm-updates sid\nComponents: main\n"
+        "Signed-By: /k.gpg\n\n"
+        "Types: deb\nURIs: http://c.example/debian\nSuites: bookworm\nComponents: main\nEnabled: no\n"
+    )
+    sources = host_sources("bookworm", str(tmp_path))
+    assert sources["host.list"] == "deb [signed-by=/k.gpg] http://a.example/debian bookworm main\n"
+    assert "http://b.example/debian" in sources["host.sources"]
+    assert "Suites: bookworm bookworm-updates\n" in sources["host.sources"]
+    assert "Types: deb\n" in sources["host.sources"]
+    assert "Signed-By: /k.gpg" in sources["host.sources"]
+    assert "c.example" not in sources["host.sources"]
+    with pytest.raises(ModelshipError, match="have nothing for 'trixie'"):
+        host_sources("trixie", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "entry", [{}, "libc6", {"name": "a", "version": "1"}, {"name": "a", "version": "1", "sha256": "12"}]
+)
+def test_a_malformed_lock_is_named(entry: object) -> None:
+    with pytest.raises(ModelshipError, match=r"base\.bootstrap\.lock"):
+        Package.parse(entry)
+
+
+def test_facts_follow_from_the_packages() -> None:
+    lock = [Package("libc6", "2.36-9+deb12u10", "0" * 64), Package("python3.11-minimal", "3.11.2-6", "0" * 64)]
+    facts = facts_of_packages(lock)
+    assert facts == Facts("/usr/bin/python3.11", "3.11", "glibc", "2.36")
+    assert facts_of_packages(lock[:1]).python == ""
