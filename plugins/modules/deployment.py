@@ -47,7 +47,7 @@ options:
   image:
     description:
       - The image as C(repository@sha256:…). A tag is refused, because it can move.
-      - Required with O(state=present).
+      - Required with O(state=present). In check mode it may be empty, because what builds the image was not run either.
     type: str
   replicas:
     description: Number of containers. More than one needs O(proxy.image).
@@ -178,6 +178,10 @@ options:
     description: Further labels of the containers. Names that begin with C(io.modelship.) are reserved.
     type: dict
     default: {}
+  _progress:
+    description:
+      - Set by the action plugin, for live progress. Not for use in tasks.
+    type: path
 seealso:
   - module: modelship.core.image_push
   - module: modelship.core.endpoint_verify
@@ -235,7 +239,7 @@ deployment:
       returned: success
     proxy: {description: "The proxy's C(container), C(name) and C(image); null without one.", type: dict, returned: when present}
     previous: {description: "What was replaced: its C(image). Null where nothing was.", type: dict, returned: success}
-    reasons: {description: Why something was, or would be, changed., type: list, elements: str, returned: when present}
+    reasons: {description: "Why something was, or would be, changed.", type: list, elements: str, returned: when present}
 log:
   description: Last log lines of the container that failed.
   returned: when a container did not get ready
@@ -253,7 +257,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.modelship.core.plugins.module_utils._core.redaction import is_secret_name
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import PROGRESS_OPTION, Context, Outcome, run
-from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import declare
+from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import (
+    declare,
+    not_known_yet,
+    unknown_images,
+)
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend
 from ansible_collections.modelship.core.plugins.module_utils._docker.options import DOCKER_OPTIONS
@@ -263,6 +271,8 @@ def deploy(parameters: dict[str, t.Any], context: Context) -> Outcome:
     """Make the deployment present or absent."""
     if parameters["state"] == "absent":
         return backend(parameters).remove(parameters["name"], context)
+    if context.check and (unknown := unknown_images(parameters)):
+        return not_known_yet(parameters, unknown)
     declaration = declare(parameters)
     return backend(parameters).apply(declaration, context)
 

@@ -80,6 +80,10 @@ options:
     description: Whether the endpoint's certificate is checked.
     type: bool
     default: true
+  _progress:
+    description:
+      - Set by the action plugin, for live progress. Not for use in tasks.
+    type: path
 seealso:
   - module: modelship.core.deployment
 """

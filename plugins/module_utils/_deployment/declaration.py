@@ -11,6 +11,7 @@ import typing as t
 
 from .._core.content import parse_digest
 from .._core.errors import ModelshipError
+from .._core.runner import Outcome
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)i?b?", re.IGNORECASE)
@@ -129,6 +130,29 @@ def declare(parameters: t.Mapping[str, t.Any]) -> Declaration:
     if verify := parameters.get("verify"):
         values["verification"] = Verification(release=verify["release"], protocol=verify.get("protocol") or "v2")
     return Declaration(**values)
+
+
+def unknown_images(parameters: t.Mapping[str, t.Any]) -> list[str]:
+    """Return the options that ought to name an image and are empty."""
+    proxy = parameters.get("proxy")
+    return [
+        *([] if parameters.get("image") else ["image"]),
+        *(["proxy.image"] if proxy is not None and not proxy.get("image") else []),
+    ]
+
+
+def not_known_yet(parameters: t.Mapping[str, t.Any], unknown: list[str]) -> Outcome:
+    """Return what check mode tells where an image has no digest yet, because the task that builds it did not run."""
+    name = check_name(parameters["name"])
+    url = Declaration(name=name, image="", host_ip=parameters["host_ip"], port=parameters["port"]).url
+    known = {"name": name, "target": parameters["target"], "state": "present", "image": parameters.get("image") or None}
+    rest = {"digest": None, "release": None, "url": url, "replicas": [], "previous": None}
+    why = f"{' and '.join(unknown)} cannot be known before the image is built and pushed"
+    return Outcome(
+        changed=True,
+        result={"deployment": {**known, **rest, "proxy": None, "strategy": None, "reasons": [why]}},
+        message=f"{name} would be deployed at {url}: {why}",
+    )
 
 
 def check_name(name: str) -> str:

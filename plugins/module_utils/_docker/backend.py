@@ -34,8 +34,8 @@ class DockerBackend:
 
     def __init__(self, parameters: t.Mapping[str, t.Any]) -> None:
         self.options: proxies.ProxyOptions | None = None
-        given = parameters.get("proxy") or {}
-        if given.get("image"):
+        given = parameters.get("proxy")
+        if given is not None:
             image = image_by_digest(given["image"], "proxy.image")
             self.options = proxies.ProxyOptions(image=image, timeout=given.get("timeout") or 60)
         self.docker = Docker(parameters)

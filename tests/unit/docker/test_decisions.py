@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import socket
+import sys
 import typing as t
+from pathlib import Path
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
+from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context, Outcome
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import (
     Declaration,
     declare,
@@ -22,6 +26,7 @@ from ansible_collections.modelship.core.plugins.module_utils._docker import port
 from ansible_collections.modelship.core.plugins.module_utils._docker import proxy as proxies
 from ansible_collections.modelship.core.plugins.module_utils._docker.health import ended
 from ansible_collections.modelship.core.plugins.module_utils._docker.observe import Container, Observed
+from ansible_collections.modelship.core.plugins.module_utils._docker.options import DOCKER_OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._docker.plan import Plan, decide, unfit
 from ansible_collections.modelship.core.plugins.module_utils._docker.spec import (
     PROXY,
@@ -31,6 +36,7 @@ from ansible_collections.modelship.core.plugins.module_utils._docker.spec import
     shown,
     spec_digest,
 )
+from ansible_collections.modelship.core.plugins.modules.deployment import deploy
 
 IMAGE = "r.example/digits@sha256:" + "1" * 64
 OTHER = "r.example/digits@sha256:" + "2" * 64
@@ -262,6 +268,34 @@ def test_sizes() -> None:
         100,
         1024,
     ]
+
+
+def _deploy(*, check: bool, **options: t.Any) -> Outcome:
+    checked = ArgumentSpecValidator({**OPTIONS, **DOCKER_OPTIONS}).validate({"name": "digits", **options})
+    assert not checked.error_messages
+    return deploy(dict(checked.validated_parameters), Context(check=check))
+
+
+@pytest.mark.parametrize("options", [{"image": ""}, {"image": IMAGE, "proxy": {"image": ""}}])
+def test_an_image_that_is_not_built_yet_is_told_plainly_in_check_mode(options: dict[str, t.Any]) -> None:
+    outcome = _deploy(check=True, **options)
+    assert outcome.changed
+    assert "cannot be known before" in outcome.message
+    assert outcome.result["deployment"]["url"] == "http://127.0.0.1:5000"
+    with pytest.raises(ModelshipError, match="image is missing"):
+        _deploy(check=False, **options)
+
+
+def test_no_engine_and_no_sdk_are_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("docker")
+    for host in (f"unix://{tmp_path}/docker.sock", "tcp://127.0.0.1:9"):
+        with pytest.raises(ModelshipError, match="no Docker Engine answers at") as failure:
+            _deploy(check=True, image=IMAGE, docker_host=host)
+        assert host in failure.value.message
+        assert "\n" not in failure.value.message
+    monkeypatch.setitem(sys.modules, "docker", None)
+    with pytest.raises(ModelshipError, match=re.escape(f"cannot be imported by {sys.executable}")):
+        _deploy(check=True, image=IMAGE)
 
 
 def test_an_unknown_target_is_named() -> None:
