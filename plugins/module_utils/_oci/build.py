@@ -126,6 +126,8 @@ class Build:
         # In check mode what is not there may be what a task before this one would put there.
         if self._requirements and not os.path.isfile(self._requirements):
             self._absent("dependencies", f"requirements: {self._requirements} is not a file: check the path")
+        elif self._requirements:
+            wheels.check_locked(self._requirements)
         for path in self._exclude_files:
             if not os.path.isfile(path):
                 self._absent("dependencies", f"requirements_exclude: {path} is not a file: check the path")

@@ -74,11 +74,13 @@ def logical_lines(text: str) -> list[str]:
     return [re.sub(r"\s+", " ", line) for line in lines if line]
 
 
-def check_locked(lines: t.Sequence[str], path: str) -> None:
-    """Check that every requirement is pinned to hashes.
+def check_locked(path: str) -> list[str]:
+    """Return the requirements of the file *path*, checked that every one is pinned to hashes.
 
-    :raises ModelshipError: one is not.
+    :raises ModelshipError: one is not, or the file cannot be read.
     """
+    with explained(path), open(path, encoding="utf-8") as stream:
+        lines = logical_lines(stream.read())
     for line in lines:
         if not line.startswith("-") and "--hash" not in line:
             raise ModelshipError(
@@ -86,6 +88,7 @@ def check_locked(lines: t.Sequence[str], path: str) -> None:
                 "uv pip compile --generate-hashes)",
                 kind="missing_hash",
             )
+    return lines
 
 
 def fetch(
@@ -98,10 +101,7 @@ def fetch(
     :param python: the host's interpreter whose pip fetches.
     :raises ModelshipError: a hash is missing or another, there is no wheel for the platform, or the registry does not answer.
     """
-    with explained(requirements), open(requirements, encoding="utf-8") as stream:
-        lines = logical_lines(stream.read())
-    check_locked(lines, requirements)
-    lines = _for_image(lines, python, python_version, architecture)
+    lines = _for_image(check_locked(requirements), python, python_version, architecture)
     wheels = store.folder("wheels")
     with tempfile.TemporaryDirectory(dir=store.folder("tmp")) as folder:
         selected = os.path.join(folder, "selected")

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
-from ansible_collections.modelship.core.plugins.module_utils._oci import transport
 from ansible_collections.modelship.core.plugins.module_utils._oci.registry import Repository
 from ansible_collections.modelship.core.plugins.module_utils._oci.transport import Access
 
@@ -23,7 +22,7 @@ Serve = Callable[[Callable[[Handler], None]], str]
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def serve() -> Iterator[Serve]:
             def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
                 answer(self)
 
-            do_HEAD = do_PUT = do_POST = do_GET
+            do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
