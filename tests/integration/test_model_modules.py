@@ -46,6 +46,17 @@ def build(parameters, signature):
     model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 """
+#: Writes the last 300 digits as the data source ``digits`` resizes them.
+MAKE_SAMPLES = """\
+import sys
+import numpy
+from scipy.ndimage import zoom
+from sklearn.datasets import load_digits
+
+digits = load_digits()
+x = numpy.clip(zoom(digits.images[-300:], (1, 3.5, 3.5), order=1) * (255 / 16), 0, 255)
+numpy.savez(sys.argv[1], x=x[..., numpy.newaxis].astype("float32"), y=digits.target[-300:])
+"""
 #: A run of many epochs, to be interrupted.
 LONG = {"epochs": 60}
 
@@ -280,6 +291,34 @@ def test_evaluation_reports_once_and_judges_every_time(line: Line, compressed: T
     assert failed["error_kind"] == "gate"
     assert failed["table"][0].split() == ["gate", "limit", "value", "verdict"]
     assert (line.dest / "evaluation.json").stat().st_mtime_ns == written
+
+
+def test_a_model_of_somebody_else_goes_the_same_way(line: Line, trained: Task) -> None:
+    folder = line.tasks.folder
+    samples = folder / "samples.npz"
+    subprocess.run([line.trainer["trainer_python"], "-c", MAKE_SAMPLES, str(samples)], check=True)
+    arguments = {
+        "model": str(Path(trained.result["release"]["path"]) / "model" / "model.keras"),
+        "name": "taken-over",
+        "samples": str(samples),
+        "input": {"name": "image", "range": [0, 255]},
+        "releases": str(line.releases),
+        **line.trainer,
+    }
+    imported = line.tasks.run("model_import", arguments).result
+    assert imported["changed"]
+    release = imported["release"]
+    assert (release["name"], release["kind"], release["format"]) == ("taken-over", "import", "keras")
+    assert release["metrics"]["accuracy"] > 0.5
+    assert not line.tasks.run("model_import", arguments).result["changed"]
+    small = line.compress(release["path"], project=None, samples=str(samples), methods=["quantize"]).result
+    assert (small["release"]["name"], small["release"]["format"]) == ("taken-over", "litert")
+    dest = str(folder / "taken-over")
+    judged = line.evaluate(
+        small["release"]["path"], project=None, samples=str(samples), dest=dest, gates={"accuracy": 0.5}
+    )
+    assert judged.result["evaluation"]["samples"] == 300
+    assert [gate["verdict"] for gate in judged.result["gates"]] == ["passed"]
 
 
 def test_what_training_would_make_is_foreseen_down_the_line(line: Line) -> None:

@@ -170,12 +170,15 @@ def _parse(line: bytes) -> Event | None:
 
 def _reported(event: Event, log: list[str]) -> ModelshipError:
     kind = str(event.get("kind") or "internal")
+    message = str(event.get("message") or "the model side failed without a word")
+    if kind == "environment" and message.startswith("no space left"):
+        kind = "disk_full"  # as every other module of the collection calls it
     details: dict[str, t.Any] = {}
     if event.get("traceback"):
         details["traceback"] = str(event["traceback"]).splitlines()
     if log and kind in _SHOW_LOG:
         details["log"] = log
-    return ModelshipError(str(event.get("message") or "the model side failed without a word"), kind=kind, **details)
+    return ModelshipError(message, kind=kind, **details)
 
 
 def _signal_name(number: int) -> str:

@@ -104,6 +104,25 @@ def test_an_error_of_the_request_shows_no_log(scripted: MakeTrainer) -> None:
     assert (error.kind, error.details) == ("parameter", {})
 
 
+def test_a_full_disk_is_called_so_whoever_meets_it(scripted: MakeTrainer) -> None:
+    """On a device that is always full, through the model side's own words for it."""
+    error = failure(
+        scripted(f"""
+            sys.path.insert(0, {str(ROOT / "model" / "src")!r})
+            del sys.modules["modelship_model"]
+            from modelship_model.cli import full_disk
+            try:
+                with open("/dev/full", "w") as stream:
+                    stream.write("x")
+            except OSError as exc:
+                say(event="error", kind="environment", message=full_disk(exc), traceback=None)
+                sys.exit(1)
+        """)
+    )
+    assert error.kind == "disk_full"
+    assert "no space left" in error.message
+
+
 def test_an_end_without_an_answer_shows_the_tail_of_the_log(scripted: MakeTrainer) -> None:
     error = failure(
         scripted("""
