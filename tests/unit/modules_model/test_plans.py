@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import typing as t
 from pathlib import Path
@@ -36,7 +37,8 @@ gates: {accuracy: 0.9, accuracy_drop: 0.01, size_ratio: 0.5, latency_p99_ms: 50}
 class House:
     """A model project, a folder of releases, and the options that name them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, source: Path) -> None:
+        self.source = source
         self.project = folder / "project"
         self.project.mkdir()
         (self.project / "model.yml").write_text(MODEL_YML)
@@ -46,7 +48,7 @@ class House:
         self.dest = folder / "report"
         self.trainer: dict[str, t.Any] = {
             "trainer_python": sys.executable,
-            "trainer_path": str(SOURCE),
+            "trainer_path": str(source),
             "trainer_environment": {},
             "timeout": None,
         }
@@ -98,16 +100,24 @@ class House:
     def evaluated(self, release: str, evaluation: dict[str, t.Any]) -> None:
         """Write the evaluation that evaluating *release* would."""
         request = {"command": "evaluate", "release": release, "project": str(self.project), "dest": str(self.dest)}
-        plan = Trainer(sys.executable, str(SOURCE)).call("plan", request)
+        plan = Trainer(sys.executable, str(self.source)).call("plan", request)
         self.dest.mkdir(exist_ok=True)
         (self.dest / "report.html").write_text("<html>")
         stored = {"inputs": plan["inputs"]["digest"], "report": sha256_file(str(self.dest / "report.html"))}
         (self.dest / "evaluation.json").write_bytes(canonical_json({**stored, "evaluation": evaluation}))
 
 
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the model side: its code is one of the inputs, and must not change while the tests run."""
+    copy = tmp_path_factory.mktemp("model") / "src"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def house(tmp_path: Path, source: Path) -> House:
+    return House(tmp_path, source)
 
 
 def after(outcome: Outcome) -> dict[str, t.Any]:
