@@ -193,6 +193,8 @@ class Build:
 
     def _make(self, steps: list[Step]) -> None:
         missing = [step for step in steps if step.layer is None and not step.empty]
+        if missing:
+            self._store.sweep()
         if any(step.role != "release" for step in missing) and self._root is not None:
             # Once, before the steps run side by side.
             self._root.facts()

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import typing as t
 
 from .._core.content import canonical_json, parse_digest, sha256_bytes, sha256_file
@@ -26,6 +27,7 @@ from .layers import is_settled, settle
 
 #: Part of every key: a change of how layers are made is a change of the inputs.
 FORMAT = 1
+_STALE = 86_400
 
 
 def content_key(**inputs: t.Any) -> str:
@@ -63,6 +65,17 @@ class Store:
         except OSError as exc:
             raise ModelshipError(f"cannot use {path} as a cache: {exc.strerror}", kind="file") from exc
         return path
+
+    def sweep(self) -> None:
+        """Remove what killed runs left half-written; only what is a day old, for other runs may share the cache."""
+        for folder in (os.path.join(self.root, "tmp"), os.path.join(self.root, "roots"), self.blobs):
+            with contextlib.suppress(OSError), os.scandir(folder) as found:
+                for entry in found:
+                    half = entry.name.startswith(".new-") or folder.endswith("tmp")
+                    if half and time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE:
+                        shutil.rmtree(entry.path, ignore_errors=True)
+                        with contextlib.suppress(OSError):
+                            os.unlink(entry.path)
 
     def blob(self, digest: str) -> str:
         """Return where the blob *digest* is or would be."""

@@ -198,3 +198,19 @@ def test_compression_none_gives_plain_layers(build: Build, make_release: MakeRel
     image = build(release=str(make_release(b"model")), compression="none").result["image"]
     assert image["layers"][-1]["digest"] == image["layers"][-1]["diff_id"]
     assert image["layers"][-1]["size"] == image["layers"][-1]["uncompressed_size"]
+
+
+def test_what_a_killed_run_left_is_swept_when_it_is_old(
+    tmp_path: Path, build: Build, make_release: MakeRelease
+) -> None:
+    build()
+    blobs, temporary = tmp_path / "cache/blobs/sha256", tmp_path / "cache/tmp"
+    temporary.mkdir()
+    (temporary / "old").mkdir()
+    for name, times in (("old", (1, 1)), ("young", None)):
+        (blobs / f".new-{name}").write_bytes(b"half")
+        os.utime(blobs / f".new-{name}", times)
+    os.utime(temporary / "old", (1, 1))
+    build(release=str(make_release(b"model")))
+    assert not (temporary / "old").exists()
+    assert [path.name for path in blobs.iterdir() if path.name.startswith(".")] == [".new-young"]
