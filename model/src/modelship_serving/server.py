@@ -27,6 +27,7 @@ QUIET_SECONDS = 0.2
 _PATIENCE, _CUT = 0.8, 0.95
 #: Time for the last connections to be accepted; a client a long way off needs a round trip to finish its handshake.
 _ACCEPT_SECONDS = 0.2
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(settings: Settings) -> int:
@@ -35,7 +36,7 @@ def run(settings: Settings) -> int:
     :raises StartError: the release or the model cannot be served.
     """
     # As PID 1 of a container a process ignores signals that it has no handler for, so there is one from the start.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         signal.signal(number, _exit_now)
     log = Log(settings.log_level)
     release = load_release(settings.release)
@@ -99,7 +100,7 @@ async def _serve(app: t.Any, settings: Settings, listening: t.Callable[[], None]
     )
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         loop.add_signal_handler(number, stop.set)
     serving = loop.create_task(server.serve())
     stopping = loop.create_task(stop.wait())
@@ -171,23 +172,27 @@ def _supervise(settings: Settings, release: Release, counters: Counters, log: Lo
     os.set_blocking(reports_out, False)
 
     def start(number: int) -> None:
+        # Held back, so that a signal cannot find the child with its parent's handlers.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
-                for name in (signal.SIGTERM, signal.SIGINT):
+                for name in _ENDING:
                     signal.signal(name, _exit_now)
+                signal.pthread_sigmask(signal.SIG_SETMASK, held)
                 code = serve(settings, release, counters, number, log)
             except StartError as exc:
                 os.write(reports_in, str(exc).encode()[:4000] + b"\n")
             finally:
                 os._exit(code)
         workers[pid] = (number, time.monotonic())
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def stop(_number: int, _frame: types.FrameType | None) -> None:
         raise _Stop
 
-    for name in (signal.SIGTERM, signal.SIGINT):
+    for name in _ENDING:
         signal.signal(name, stop)
     failure = None
     try:
@@ -208,7 +213,7 @@ def _supervise(settings: Settings, release: Release, counters: Counters, log: Lo
             start(number)
     except _Stop:
         pass
-    for name in (signal.SIGTERM, signal.SIGINT):
+    for name in _ENDING:
         signal.signal(name, signal.SIG_IGN)
     for pid in workers:
         os.kill(pid, signal.SIGTERM)
