@@ -16,7 +16,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.modelship.core.plugins.plugin_utils.live import Follower, somebody_watches
+from ansible_collections.modelship.core.plugins.plugin_utils.live import Follower, end_with_parent, somebody_watches
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -34,6 +34,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             # nobody waits for an async task, so nobody reads its progress
             result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=True))
             return result
+        end_with_parent()
         if self._connection._shell.tmpdir is None:
             self._make_tmp_path()
         path = self._connection._shell.join_path(self._connection._shell.tmpdir, "progress")

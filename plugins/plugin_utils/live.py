@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
+import sys
 import threading
 import typing as t
 
@@ -30,6 +33,16 @@ def somebody_watches() -> bool:
         except OSError:
             continue
     return False
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this worker (SIGTERM) when ansible-playbook itself is killed (Linux, ``PR_SET_PDEATHSIG``).
+
+    ansible-core 2.19 gives each worker a session of its own, so nothing else would end a training whose run is gone; the
+    worker passes the signal on to its process group.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
 
 
 class Follower:
