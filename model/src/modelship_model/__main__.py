@@ -8,5 +8,11 @@ import sys
 
 from .cli import main
 
+
+def run() -> int:
+    """Run the command named on the command line; the exit code."""
+    return main(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run())

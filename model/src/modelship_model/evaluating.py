@@ -51,7 +51,6 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
         evaluation,
         read_json(release, "curves.json") or {"epochs": []},
         mistakes(x, y, answers),
-        plan.project.gates if plan.project else {},
     ).encode()
     report = os.path.join(dest, "report.html")
     write_atomic(report, page)

@@ -71,7 +71,9 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
     given: dict[str, t.Any] = {"name": name, "dtype": "float32", "shape": [-1, *opened.shape]}
     if limits is not None:
         given["range"] = list(limits)
-    output = opened.names[1] if opened.names else OUTPUT_NAME
+    wanted = optional(request, "output", dict) or {}
+    _known("output", wanted, ("name",))
+    output = _name("output", wanted, opened.names and opened.names[1], OUTPUT_NAME)
     answer = {"name": output, "dtype": "float32", "shape": [-1, len(labels)]}
     events.stage("writing the release")
     with Draft(releases, plan.name) as draft:
@@ -215,21 +217,30 @@ def _fixed(path: str, sizes: list[int | None]) -> tuple[int, ...]:
 
 
 def _input(entry: dict[str, t.Any], opened: Opened) -> tuple[str, tuple[float, float] | None]:
-    for key in entry:
-        if key not in ("name", "range"):
-            raise ModelError("request", f"input: unknown key '{key}'; known: name, range")
-    name = entry.get("name")
-    if opened.names and name not in (None, opened.names[0]):
-        raise ModelError(
-            "request", f"input.name: the model calls its input '{opened.names[0]}', not '{name}': leave it out"
-        )
+    _known("input", entry, ("name", "range"))
     limits = entry.get("range")
     if limits is not None:
         numbers = isinstance(limits, list) and len(limits) == 2 and all(isinstance(end, (int, float)) for end in limits)
         if not numbers or limits[0] >= limits[1]:
             raise ModelError("request", f"input.range must be [lowest, highest], not {limits!r}")
         limits = (limits[0], limits[1])
-    return opened.names[0] if opened.names else str(name or "image"), limits
+    return _name("input", entry, opened.names and opened.names[0], "image"), limits
+
+
+def _known(what: str, entry: dict[str, t.Any], known: tuple[str, ...]) -> None:
+    for key in entry:
+        if key not in known:
+            raise ModelError("request", f"{what}: unknown key '{key}'; known: {', '.join(known)}")
+
+
+def _name(what: str, entry: dict[str, t.Any], own: str | None, default: str) -> str:
+    """Return the name of the input or output: the model's *own* where its format fixes one, else what was asked for."""
+    name = entry.get("name")
+    if own is None:
+        return str(name or default)
+    if name not in (None, own):
+        raise ModelError("request", f"{what}.name: the model calls its {what} '{own}', not '{name}': leave it out")
+    return own
 
 
 def _labels(given: list[t.Any] | None, opened: Opened, answers: Floats) -> list[str]:
