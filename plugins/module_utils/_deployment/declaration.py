@@ -146,7 +146,7 @@ def not_known_yet(parameters: t.Mapping[str, t.Any], unknown: list[str]) -> Outc
     name = check_name(parameters["name"])
     url = Declaration(name=name, image="", host_ip=parameters["host_ip"], port=parameters["port"]).url
     known = {"name": name, "target": parameters["target"], "state": "present", "image": parameters.get("image") or None}
-    rest = {"digest": None, "release": None, "url": url, "replicas": [], "previous": None}
+    rest: dict[str, t.Any] = {"digest": None, "release": None, "url": url, "replicas": [], "previous": None}
     why = f"{' and '.join(unknown)} cannot be known before the image is built and pushed"
     return Outcome(
         changed=True,

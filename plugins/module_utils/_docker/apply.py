@@ -49,6 +49,7 @@ class Run:
         self.progress = progress
         self._created: list[str] = []
         self._stopped: list[Container] = []
+        self._switched = False
 
     def perform(self) -> None:
         """Do it.
@@ -63,14 +64,16 @@ class Run:
             else:
                 self._without_proxy()
         except BaseException as exc:
-            self._undo(exc)
+            if not self._switched:
+                self._undo(exc)
             raise
         for container in self.plan.remove:
             self.progress.live(f"stopping {container.name}")
             self.docker.stop(container.ident, self._patience(container))
             self.docker.remove(container.ident)
-        if self.options is None:
+        if self.options is None and self.observed.network is not None:
             self.docker.remove_network(proxies.network_name(self.declaration.name))
+        if self.options is None and self.observed.volume is not None:
             self.docker.remove_volume(proxies.volume_name(self.declaration.name))
 
     def _patience(self, container: Container) -> int:
@@ -202,9 +205,7 @@ class Run:
             if before and old is not None:  # a restart of the old one must find its own configuration
                 self.docker.write(old.ident, proxies.CONFIG_FOLDER, proxies.packed(before))
             raise
-        # From here on the new proxy serves: nothing is undone any more.
-        self._created.clear()
-        self._stopped.clear()
+        self._switched = True
         if old is not None:
             self.progress.step(f"draining {old.name}")
             self.docker.stop(old.ident, self.declaration.drain_seconds + 1)
@@ -224,7 +225,7 @@ class Run:
             self.docker.write(proxy.ident, proxies.CONFIG_FOLDER, proxies.packed(before or ""))
             self.docker.signal(proxy.ident, "SIGUSR2")
             raise
-        self._created.clear()
+        self._switched = True
         if self.plan.remove:
             self._drain(proxy)
 
@@ -300,6 +301,7 @@ def remove_all(docker: Docker, name: str, observed: Observed, progress: Progress
         drained = proxy is not None and container is not proxy
         docker.stop(container.ident, _IDLE_STOP_S if drained else 10 if own is None else own)
         docker.remove(container.ident)
-    docker.remove_network(f"{proxies.network_name(name)}-probe")
-    docker.remove_network(proxies.network_name(name))
-    docker.remove_volume(proxies.volume_name(name))
+    if observed.network is not None:
+        docker.remove_network(proxies.network_name(name))
+    if observed.volume is not None:
+        docker.remove_volume(proxies.volume_name(name))

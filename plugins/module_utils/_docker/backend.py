@@ -86,7 +86,7 @@ class DockerBackend:
         )
 
     def _remove(self, name: str, context: Context) -> Outcome:
-        observed = observe(self.docker, name)
+        observed = observe(self.docker, name, strict=False)
         difference = Difference(f"deployment {name}")
         difference.add("containers", {item.name: item.status for item in observed.containers} or None, None)
         difference.add("network", observed.network and proxies.network_name(name), None)

@@ -230,7 +230,8 @@ class Docker:
         free: so it is let choose one, which is then asked for.
         """
         probe = f"{name}-probe"
-        self.remove_network(probe)
+        if (self.network(probe) or {}).get("Labels") == labels:  # of a run killed right here
+            self.remove_network(probe)
         with self._explained(f"create network {name}"):
             self.api.create_network(probe, driver="bridge", labels=labels)
             pool = self.api.inspect_network(probe)["IPAM"]["Config"][0]

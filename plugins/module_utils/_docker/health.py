@@ -13,6 +13,8 @@ from .._deployment.declaration import Health
 from .._endpoint.http import Client
 from .client import Docker, Info
 
+_LOOK_S = 3.0
+
 
 def probe(url: str, health: Health) -> str | None:
     """Ask once; return ``None`` if the endpoint is ready, else why not."""
@@ -33,10 +35,9 @@ def ended(info: Info) -> str | None:
     state = info["State"]
     if state.get("OOMKilled"):
         return "was killed because it reached its memory limit"
-    if info.get("RestartCount") or state.get("Restarting"):
-        return f"ended with exit code {state.get('ExitCode')} and was started again"
-    if state.get("Running"):
-        return None
+    if state.get("Running") and not state.get("Restarting"):
+        # The Engine forgets the exit code when it starts a container again.
+        return "ended and was started again" if info.get("RestartCount") else None
     reason = state.get("Error")
     return f"ended with exit code {state.get('ExitCode')}" + (f" ({reason})" if reason else "")
 
@@ -51,7 +52,7 @@ def wait_ready(docker: Docker, ident: str, name: str, url: str, health: Health, 
     while True:
         how = ended(docker.container(ident))
         if how is not None:
-            raise _failed(docker, ident, f"container {name} {how}")
+            raise _failed(docker, ident, f"container {name} {_exit_of(docker, ident, how)}")
         why = probe(url, health)
         if why is None:
             return
@@ -63,6 +64,15 @@ def wait_ready(docker: Docker, ident: str, name: str, url: str, health: Health, 
             at_most_every=1.0,
         )
         time.sleep(health.interval)
+
+
+def _exit_of(docker: Docker, ident: str, how: str) -> str:
+    """Look a little longer at a container that is started again and again, to see its exit code."""
+    deadline = time.monotonic() + _LOOK_S
+    while "exit code" not in how and "limit" not in how and time.monotonic() < deadline:
+        time.sleep(0.02)
+        how = ended(docker.container(ident)) or how
+    return how
 
 
 def _failed(docker: Docker, ident: str, what: str) -> ModelshipError:

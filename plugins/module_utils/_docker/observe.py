@@ -70,17 +70,19 @@ class Observed:
         return max((container.generation for container in self.containers), default=0)
 
 
-def observe(docker: Docker, name: str) -> Observed:
+def observe(docker: Docker, name: str, *, strict: bool = True) -> Observed:
     """Look at everything that belongs to the deployment *name*.
 
-    :raises ModelshipError: a container, network or volume of one of our names is somebody else's.
+    :param strict: complain about what has one of our names and is somebody else's; else it is overlooked.
+    :raises ModelshipError: in strict mode, a container, network or volume of one of our names is somebody else's.
     """
     found = Observed()
     spares: list[Container] = []
     for short in docker.containers():
         names = [item.lstrip("/") for item in short.get("Names") or []]
         if (short.get("Labels") or {}).get(DEPLOYMENT) != name:
-            _refuse_foreign(name, names)
+            if strict:
+                _refuse_foreign(name, names)
             found.others.append(short)
             continue
         try:
@@ -98,8 +100,8 @@ def observe(docker: Docker, name: str) -> Observed:
     found.proxy = spares.pop() if spares else None
     found.leftovers += spares
     found.replicas.sort(key=lambda item: (item.generation, item.name))
-    found.network = _ours("network", docker.network(proxies.network_name(name)), name)
-    found.volume = _ours("volume", docker.volume(proxies.volume_name(name)), name)
+    found.network = _ours("network", docker.network(proxies.network_name(name)), name, strict)
+    found.volume = _ours("volume", docker.volume(proxies.volume_name(name)), name, strict)
     if found.proxy is not None:
         archive = docker.read(found.proxy.ident, f"{proxies.CONFIG_FOLDER}/{proxies.CONFIG_FILE}")
         found.config = proxies.unpacked(archive) if archive else ""
@@ -170,8 +172,10 @@ def _refuse_foreign(name: str, names: list[str]) -> None:
             )
 
 
-def _ours(kind: str, info: Info | None, name: str) -> Info | None:
+def _ours(kind: str, info: Info | None, name: str, strict: bool) -> Info | None:
     if info is not None and (info.get("Labels") or {}).get(DEPLOYMENT) != name:
+        if not strict:
+            return None
         raise ModelshipError(
             f"{kind} {info['Name']} was not made by this deployment: remove it, or choose another name; "
             "nothing was changed",

@@ -231,12 +231,13 @@ def test_a_low_port_needs_root_and_one_capability() -> None:
     [
         ({"Running": True}, None),
         ({"Running": False, "ExitCode": 3}, "exit code 3"),
-        ({"Running": True, "Restarting": True, "ExitCode": 1}, "started again"),
+        ({"Running": True, "Restarting": True, "ExitCode": 1}, "exit code 1"),
         ({"Running": False, "OOMKilled": True, "ExitCode": 137}, "memory limit"),
         ({"Running": False, "ExitCode": 127, "Error": "no such file"}, "no such file"),
     ],
 )
 def test_how_a_container_ended(state: dict[str, t.Any], words: str | None) -> None:
+    assert "started again" in str(ended({"State": {"Running": True}, "RestartCount": 1}))
     told = ended({"State": state})
     assert told is None if words is None else words in str(told)
 
