@@ -42,7 +42,14 @@ def build_image(parameters: dict[str, t.Any], context: Context) -> Outcome:
         )
     layout, name = Layout(parameters["dest"]), parameters["name"]
     platform = parse_platform(parameters.get("platform"))
-    engine = Docker(options)
+    before = layout.stored(name)
+    try:
+        engine = Docker(options)
+    except ModelshipError as exc:
+        if not context.check:
+            raise
+        # On a bare machine a task before this one would start the Engine.
+        return _predicted(layout, before, {}, exc.message)
     inputs: dict[str, t.Any] = {
         "files": sha256_bytes(canonical_json(context_files(folder, dockerfile))),
         "dockerfile": dockerfile,
@@ -51,19 +58,12 @@ def build_image(parameters: dict[str, t.Any], context: Context) -> Outcome:
         "platform": str(platform),
     }
     inputs["context"] = sha256_bytes(canonical_json(inputs))
-    before = layout.stored(name)
     refresh = bool(parameters.get("refresh"))
     labels = (before.config.get("config") or {}).get("Labels") or {} if before else {}
     if before and labels.get(CONTEXT) == inputs["context"] and not refresh:
         return _outcome(layout, before, before, inputs, f"image {before.digest} is up to date")
     if context.check:
-        message = "the image would be built from its Dockerfile: its context has changed or it was never built"
-        result = image_result("", "", layout.path, [], 0, inputs, [])
-        unknown = {"image": "its Dockerfile has not been run yet"}
-        result.update({"size": None, "uncompressed_size": None, "unknown": unknown})
-        return Outcome(
-            True, {"image": result}, differences(layout.path, before, "unknown until built", [], {}, unknown), message
-        )
+        return _predicted(layout, before, inputs, "its context has changed, or it was never built")
     with explained(layout.path):
         os.makedirs(layout.path, exist_ok=True)
     with locked(os.path.join(layout.path, ".lock")):
@@ -78,6 +78,14 @@ def build_image(parameters: dict[str, t.Any], context: Context) -> Outcome:
     after = layout.image(digest)
     verb = "built" if built else "taken from the Docker Engine, which had built it before"
     return _outcome(layout, before, after, inputs, f"image {digest} was {verb}")
+
+
+def _predicted(layout: Layout, before: StoredImage | None, inputs: dict[str, t.Any], why: str) -> Outcome:
+    unknown = {"image": why}
+    result = image_result("", "", layout.path, [], 0, inputs, [])
+    result.update({"size": None, "uncompressed_size": None, "unknown": unknown})
+    difference = differences(layout.path, before, "unknown until built", [], {}, unknown)
+    return Outcome(True, {"image": result}, difference, f"the image would be built from its Dockerfile ({why})")
 
 
 def context_files(folder: str, dockerfile: str) -> dict[str, t.Any]:

@@ -67,7 +67,10 @@ def differences(
     settings: dict[str, t.Any],
     unknown: t.Mapping[str, str],
 ) -> Difference:
-    """Return image, layers with sizes and configuration before and after; *unknown* parts by name, with the reason."""
+    """Return image, layers with sizes and configuration before and after; *unknown* parts by name, with the reason.
+
+    Empty *settings* mean that they are not known.
+    """
     difference = Difference(header)
     old_layers: dict[str, t.Any] = {}
     old_settings: dict[str, t.Any] = {}
@@ -93,6 +96,8 @@ def differences(
         }
         for name in sorted(old_layers.keys() | new_layers.keys()):
             difference.add(name, old_layers.get(name), new_layers.get(name))
+    if not settings:
+        return difference
     new_settings = _shown(settings)
     for name in sorted(old_settings.keys() | new_settings.keys()):
         difference.add(f"config.{name}", old_settings.get(name), new_settings.get(name))

@@ -21,6 +21,9 @@ from ansible_collections.modelship.core.plugins.module_utils._oci.layers import 
 from ansible_collections.modelship.core.plugins.module_utils._oci.layout import Layout
 from ansible_collections.modelship.core.plugins.module_utils._oci.platforms import parse_platform
 from ansible_collections.modelship.core.plugins.module_utils._oci.push import push_image
+from ansible_collections.modelship.core.plugins.module_utils._oci.reference import parse_reference
+from ansible_collections.modelship.core.plugins.module_utils._oci.registry import Repository
+from ansible_collections.modelship.core.plugins.module_utils._oci.transport import Access
 from ansible_collections.modelship.core.plugins.module_utils._oci.tree import Tree
 
 from .conftest import PASSWORD, USER, Registry, Start
@@ -256,6 +259,15 @@ def test_an_image_is_a_base_for_another(
     push(registry, tags=["v1"])
     assert build_image(by_tag, Context(check=True)).result["image"]["unknown"].keys() == {"base"}
     assert build_image(by_tag, Context()).changed
+
+    repository = parse_reference(reference)
+    remote = Repository(repository.host, repository.repository, Access(), push=True)
+    platform = parse_platform(None).as_document()
+    entry = {"mediaType": descriptors.MANIFEST, "digest": repository.digest, "size": 1, "platform": platform}
+    index = {"schemaVersion": 2, "mediaType": descriptors.INDEX, "manifests": [entry]}
+    remote.put_manifest("many", canonical_json(index), descriptors.INDEX)
+    many = {**parameters, "base": {"image": repository.name + ":many"}}
+    assert build_image(many, Context()).result["image"]["layers"] == layers
 
     with pytest.raises(ModelshipError, match=r"has no image .*:none"):
         build_image({**parameters, "base": {"image": reference.partition("@")[0] + ":none"}}, Context())

@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.modelship.core.plugins.module_utils._core.content import canonical_json, sha256_bytes
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Outcome
+from ansible_collections.modelship.core.plugins.module_utils._oci import descriptors
+from ansible_collections.modelship.core.plugins.module_utils._oci.layers import write_layer
 from ansible_collections.modelship.core.plugins.module_utils._oci.layout import Layout
+from ansible_collections.modelship.core.plugins.module_utils._oci.platforms import parse_platform
+from ansible_collections.modelship.core.plugins.module_utils._oci.tree import Tree
 
 Build = Callable[..., Outcome]
 MakeRelease = Callable[[bytes], Path]
@@ -214,3 +219,48 @@ def test_what_a_killed_run_left_is_swept_when_it_is_old(
     build(release=str(make_release(b"model")))
     assert not (temporary / "old").exists()
     assert [path.name for path in blobs.iterdir() if path.name.startswith(".")] == [".new-young"]
+
+
+def image_layout(folder: Path, blobs: Path, tree: Tree, platforms: tuple[str, ...]) -> dict[str, str]:
+    """Make a layout with an image of *tree* for each platform; return their digests."""
+    layer = write_layer(tree, "base", str(blobs))
+    layout, digests = Layout(str(folder)), {}
+    for text in platforms:
+        platform = parse_platform(text)
+        config = canonical_json(descriptors.configuration(platform.architecture, {}, [layer])).rstrip(b"\n")
+        manifest = descriptors.manifest(sha256_bytes(config), len(config), [layer])
+        digests[text] = layout.install(
+            text, manifest, config, platform.as_document(), lambda digest: str(blobs / digest.split(":")[1])
+        )
+    return digests
+
+
+def test_the_image_of_the_platform_is_taken(tmp_path: Path, build: Build) -> None:
+    tree = Tree()
+    tree.add_bytes("etc/motd", b"hello")
+    digests = image_layout(tmp_path / "many", tmp_path / "many-blobs", tree, ("linux/amd64", "linux/arm64"))
+    base = {"layout": str(tmp_path / "many")}
+    for platform, digest in digests.items():
+        assert build(base=base, platform=platform).result["image"]["inputs"]["base"]["layout"] == digest
+    with pytest.raises(ModelshipError, match="has no image for linux/s390x: it has linux/amd64, linux/arm64"):
+        build(base=base, platform="linux/s390x")
+
+
+def test_an_interpreter_that_does_not_run_here_says_to_set_bytecode_false(
+    tmp_path: Path, build: Build, runtime: Path
+) -> None:
+    tree = Tree()
+    tree.add_bytes("usr/bin/python3.11", b"\x7fELF for another machine", 0o755)
+    tree.add_bytes("usr/lib/python3.11/os.py", b"x = 1\n")
+    image_layout(tmp_path / "foreign", tmp_path / "foreign-blobs", tree, ("linux/arm64",))
+    options: dict[str, Any] = {
+        "base": {"layout": str(tmp_path / "foreign")},
+        "platform": "linux/arm64",
+        "runtime": str(runtime),
+    }
+    with pytest.raises(
+        ModelshipError, match=r"python3\.11 does not run on this host .*; set bytecode: false"
+    ) as caught:
+        build(**options)
+    assert caught.value.kind == "bytecode"
+    assert build(**options, bytecode=False).changed
