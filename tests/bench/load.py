@@ -52,8 +52,7 @@ def run(port: int, body: bytes, *, path: str = "/predict", connections: int = 8,
     with select.epoll() as events:
         try:
             for _ in range(connections):
-                client = socket.create_connection(("127.0.0.1", port), timeout=30)
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                client = _connect(port)
                 clients[client.fileno()] = client
                 events.register(client, select.EPOLLIN)
             for number, client in clients.items():
@@ -63,25 +62,36 @@ def run(port: int, body: bytes, *, path: str = "/predict", connections: int = 8,
             end = began + seconds
             waiting = connections
             while waiting:
-                for number, _ in events.poll(30) or _stalled():
+                for ready, _ in events.poll(30) or _stalled():
+                    number = ready
                     client = clients[number]
                     chunk = client.recv(65536)
                     if not chunk:
                         raise LoadError("the server closed a connection that was in use")
                     data = received.pop(number, b"") + chunk
-                    status = _complete(data)
-                    if status is None:
+                    answer = _complete(data)
+                    if answer is None:
                         received[number] = data
                         continue
+                    status, closing = answer
                     now = time.perf_counter()
                     latencies.append(now - sent[number])
                     failures += status != b"200"
-                    if now < end:
-                        sent[number] = now
-                        client.sendall(request)
-                    else:
+                    if closing or now >= end:
                         events.unregister(number)
+                        clients.pop(number).close()
                         waiting -= 1
+                    if now >= end:
+                        continue
+                    if closing:
+                        # What a client of such a server has to do, so its time counts.
+                        client = _connect(port)
+                        number = client.fileno()
+                        clients[number] = client
+                        events.register(client, select.EPOLLIN)
+                        waiting += 1
+                    sent[number] = now
+                    client.sendall(request)
             took = time.perf_counter() - began
         finally:
             for client in clients.values():
@@ -102,8 +112,14 @@ def _stalled() -> list[tuple[int, int]]:
     raise LoadError("no answer for 30 seconds")
 
 
-def _complete(data: bytes) -> bytes | None:
-    """Return the status code when *data* is a whole answer."""
+def _connect(port: int) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+def _complete(data: bytes) -> tuple[bytes, bool] | None:
+    """Return the status code, and whether the server closes the connection, when *data* is a whole answer."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return None
@@ -112,7 +128,9 @@ def _complete(data: bytes) -> bytes | None:
     if at < 0:
         raise LoadError(f"an answer without Content-Length: {data[:80]!r}")
     length = int(head[at + 17 :].split(b"\r\n", 1)[0])
-    return data[9:12] if len(data) >= end + 4 + length else None
+    if len(data) < end + 4 + length:
+        return None
+    return data[9:12], b"\r\nconnection: close" in head
 
 
 def main() -> int:
