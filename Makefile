@@ -64,9 +64,9 @@ destroy: setup ## remove what the collection made, and only that
 
 # --- checks -------------------------------------------------------------------------------------------------------
 
-.PHONY: test lint sanity unit integration bench lock clean
-test: lint sanity ## everything: lint, sanity, unit and integration tests
-	$(BIN)/python -m pytest
+.PHONY: test lint sanity unit integration bench lock clean stand
+test: lint sanity stand ## everything: lint, sanity, unit and integration tests
+	$(call with_stand,-m pytest)
 
 lint: .venv/dev $(COLLECTION) ## ruff, mypy, ansible-lint
 	$(BIN)/ruff check .
@@ -83,11 +83,24 @@ sanity: .venv/dev ## ansible-test sanity on the built collection
 unit: .venv/dev ## fast tests only
 	$(BIN)/python -m pytest tests/unit
 
-integration: .venv/dev $(COLLECTION) ## the tests with real servers only
-	$(BIN)/python -m pytest tests/integration
+integration: stand ## the tests with real servers only
+	$(call with_stand,-m pytest tests/integration)
 
-bench: .venv/dev $(COLLECTION) ## figures side by side: serving, image, cold start, rebuild, no-change run
-	$(BIN)/python -m tests.bench
+# what the integration tests and the benchmark stand on: a Docker Engine (the one that runs, or one of our own) and a trainer
+STAND := $(CURDIR)/.cache/stand
+export MODELSHIP_TRAINER_PYTHON := $(STAND)/trainer/venv/bin/python
+stand: .venv/dev $(COLLECTION)
+	$(BIN)/ansible-playbook -i inventories/local tests/integration/setup.yml -e modelship_home=$(STAND)
+
+# runs Python with these arguments, and stops in any case what the stand started
+define with_stand
+	@status=0; $(BIN)/python $(1) || status=$$?; \
+	$(BIN)/ansible-playbook -i inventories/local tests/integration/setup.yml -e modelship_home=$(STAND) -e state=absent \
+		>$(STAND)/stopped.log 2>&1 || cat $(STAND)/stopped.log; exit $$status
+endef
+
+bench: stand ## figures side by side: serving, image, cold start, rebuild, no-change run
+	$(call with_stand,-m tests.bench)
 
 lock: ## resolve the lock files anew (needs uv)
 	for name in controller dev; do uv pip compile -q --universal --python-version 3.11 --generate-hashes \

@@ -21,7 +21,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.line]
 
 
 @pytest.fixture(scope="module")
-def line(installed: Path, docker_engine: str, trainer_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playbooks]:
+def line(
+    installed: Path, docker_engine: str, trainer_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Playbooks]:
     """The line in a home and on ports of its own; the trainer's virtual environment is shared with the other tests."""
     registry = free_port()
     trainer_home = Path(trainer_python).parents[2]

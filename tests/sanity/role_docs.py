@@ -46,7 +46,7 @@ def disagreements(role: Path) -> t.Iterator[str]:
         if name not in defaults and not option.get("required"):
             yield f"{role.name}: {name} is optional but has no default in defaults/main.yml"
         if "default" in option and option["default"] != defaults.get(name):
-            yield f"{role.name}: {name} has default {option['default']!r} in the specs, {defaults.get(name)!r} in defaults/main.yml"
+            yield f"{role.name}: {name} has default {option['default']!r} in the specs, {defaults.get(name)!r} in the defaults"
         if not name.startswith(f"{role.name}_"):
             yield f"{role.name}: {name} lacks the role's prefix"
 
@@ -64,7 +64,7 @@ def rendered(role: Path) -> str:
     text = (role / "README.md").read_text()
     if not MARKS.search(text):
         text = text.rstrip() + "\n\n## Variables\n\n<!-- options --><!-- /options -->\n"
-    return MARKS.sub(lambda match: "\n".join(lines), text)
+    return MARKS.sub(lambda _match: "\n".join(lines), text)
 
 
 def main() -> int:
@@ -75,7 +75,9 @@ def main() -> int:
         text = rendered(role)
         if text != (role / "README.md").read_text():
             if "--check" in sys.argv:
-                problems.append(f"{role.name}: README.md is not what meta/argument_specs.yml says: run {Path(__file__).name}")
+                problems.append(
+                    f"{role.name}: README.md is not what meta/argument_specs.yml says: run {Path(__file__).name}"
+                )
             else:
                 (role / "README.md").write_text(text)
     print("\n".join(problems) or "role documentation agrees")

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs a long module and shows its progress while it runs.
 
-``meta/runtime.yml`` routes each of the collection's long modules here; the module itself runs as always.
+Each long module has an action plugin of its name that is this one; the module itself runs as always.
 """
 
 from __future__ import annotations
