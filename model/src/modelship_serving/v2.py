@@ -36,7 +36,17 @@ class _Request(msgspec.Struct, gc=False):
     parameters: dict[str, t.Any] | None = None
 
 
+class _FlatTensor(_Tensor, gc=False):
+    data: list[int | float]
+
+
+class _FlatRequest(_Request, gc=False):
+    inputs: list[_FlatTensor]  # type: ignore[assignment]
+
+
 _decode = msgspec.json.Decoder(_Request).decode
+#: The common request, flat numbers, with their types checked while they are decoded.
+_decode_flat = msgspec.json.Decoder(_FlatRequest).decode
 
 
 class V2:
@@ -71,7 +81,10 @@ class V2:
         :raises RequestError: 400 for what is not such a request, 422 for what does not fit the signature.
         """
         try:
-            request = _decode(body)
+            try:
+                request: _Request = _decode_flat(body)
+            except msgspec.ValidationError:
+                request = _decode(body)
         except msgspec.ValidationError as exc:
             decode_object(body)  # says so where the body is not even an object
             raise RequestError(400, f"body: not an inference request: {exc}") from None
@@ -135,6 +148,8 @@ def _array(tensor: _Tensor, field: Field) -> tuple[Array, int]:
         raise RequestError(
             422, f"{field.name}: shape {list(shape)[:16]} must be {[-1, *field.shape]} (-1: the batch, at least 1)"
         )
+    if type(tensor) is _FlatTensor and len(tensor.data) == math.prod(shape):
+        return field.array(tensor.data, shape[0]), shape[0]
     if shape[0] > len(tensor.data) if type(tensor.data) is list else shape[0] != 1:
         raise RequestError(422, f"{field.name}: expected data for a batch of {shape[0]}, got less")
     values = field.flatten(tensor.data, shape, field.name)
