@@ -35,10 +35,6 @@ options:
       - Seconds that one call of the model side may take; no limit by default.
       - What was learned by then is kept, and the next run continues from the last checkpoint.
     type: int
-  _progress:
-    description:
-      - Set by the action plugin, for live progress. Not for use in tasks.
-    type: path
 notes:
   - The process ends with the task. A run that was interrupted or killed leaves nothing working in the background, and
     can be run again.

@@ -25,6 +25,7 @@ description:
   - Run the module on the Docker host itself, because it asks the containers by their addresses whether they are ready.
 extends_documentation_fragment:
   - modelship.core.attributes
+  - modelship.core.progress
   - modelship.core.docker
 options:
   name:
@@ -178,10 +179,6 @@ options:
     description: Further labels of the containers. Names that begin with C(io.modelship.) are reserved.
     type: dict
     default: {}
-  _progress:
-    description:
-      - Set by the action plugin, for live progress. Not for use in tasks.
-    type: path
 seealso:
   - module: modelship.core.image_push
   - module: modelship.core.endpoint_verify

@@ -18,6 +18,7 @@ description:
     was not run either. RV(verified) is then null.
 extends_documentation_fragment:
   - modelship.core.attributes
+  - modelship.core.progress
 options:
   url:
     description: Base URL of the endpoint, C(http://host:port) or C(https://host:port).
@@ -80,10 +81,6 @@ options:
     description: Whether the endpoint's certificate is checked.
     type: bool
     default: true
-  _progress:
-    description:
-      - Set by the action plugin, for live progress. Not for use in tasks.
-    type: path
 seealso:
   - module: modelship.core.deployment
 """

@@ -219,6 +219,7 @@ requirements:
   - Docker SDK for Python for O(builder=docker)
 extends_documentation_fragment:
   - modelship.core.attributes
+  - modelship.core.progress
 seealso:
   - module: modelship.core.image_push
 """

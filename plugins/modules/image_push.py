@@ -46,6 +46,7 @@ options:
     default: []
 extends_documentation_fragment:
   - modelship.core.attributes
+  - modelship.core.progress
   - modelship.core.registry
 seealso:
   - module: modelship.core.image_build

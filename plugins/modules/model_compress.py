@@ -63,6 +63,7 @@ options:
     default: {}
 extends_documentation_fragment:
   - modelship.core.attributes
+  - modelship.core.progress
   - modelship.core.trainer
   - modelship.core.model.releases
   - modelship.core.model.work

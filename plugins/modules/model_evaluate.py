@@ -48,6 +48,7 @@ options:
     default: {}
 extends_documentation_fragment:
   - modelship.core.attributes
+  - modelship.core.progress
   - modelship.core.trainer
   - modelship.core.model.overrides
 seealso:

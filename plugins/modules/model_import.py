@@ -54,6 +54,7 @@ options:
     type: dict
 extends_documentation_fragment:
   - modelship.core.attributes
+  - modelship.core.progress
   - modelship.core.trainer
   - modelship.core.model.releases
 seealso:

@@ -28,6 +28,7 @@ options:
     required: true
 extends_documentation_fragment:
   - modelship.core.attributes
+  - modelship.core.progress
   - modelship.core.trainer
   - modelship.core.model.releases
   - modelship.core.model.work

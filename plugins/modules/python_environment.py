@@ -54,6 +54,7 @@ options:
     default: []
 extends_documentation_fragment:
   - modelship.core.attributes
+  - modelship.core.progress
 author:
   - The modelship authors (@modelship)
 """

@@ -167,7 +167,7 @@ class Run:
         pool = (self.observed.network or {})["IPAM"]["Config"][0]
         taken = {item.address for item in self.observed.containers} | {pool.get("Gateway")}
         hosts = ipaddress.ip_network(pool["Subnet"]).hosts()
-        for _ in range(_FIRST_ADDRESS - 1):
+        for _unused in range(_FIRST_ADDRESS - 1):
             next(hosts)
         free = (str(host) for host in hosts if str(host) not in taken)
         return [address for address, _name in zip(free, self.plan.create, strict=False)]

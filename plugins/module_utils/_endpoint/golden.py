@@ -255,7 +255,7 @@ def _by_sample(tensors: dict[str, t.Any]) -> list[dict[str, Tensor]]:
     samples: list[dict[str, Tensor]] = []
     for name, values in tensors.items():
         if not samples:
-            samples = [{} for _ in values]
+            samples = [{} for _unused in values]
         if len(values) != len(samples):
             raise ValueError("tensors with different counts of samples")
         for position, value in enumerate(values):

@@ -115,8 +115,10 @@ def _input(data: bytes) -> t.Iterator[t.IO[bytes]]:
 
 
 def _follow(child: subprocess.Popen[bytes], on_line: t.Callable[[bytes], None], timeout: float | None) -> Finished:
-    assert child.stdout is not None  # noqa: S101 - both are pipes, see above
-    assert child.stderr is not None  # noqa: S101
+    if child.stdout is None:
+        raise AssertionError
+    if child.stderr is None:
+        raise AssertionError
     out, err = child.stdout.fileno(), child.stderr.fileno()
     deadline = None if timeout is None else time.monotonic() + timeout
     rest = b""

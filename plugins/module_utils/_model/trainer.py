@@ -15,6 +15,7 @@ import typing as t
 
 from .._core.errors import ModelshipError
 from . import process
+from .process import StartError
 
 _INSTALL = "install the trainer with the role modelship.core.trainer"
 _NO_MODULE = re.compile(r"No module named '?([A-Za-z0-9_]+)")
@@ -84,7 +85,7 @@ class Trainer:
                 on_line=on_line,
                 timeout=self.timeout,
             )
-        except process.StartError as exc:
+        except StartError as exc:
             raise ModelshipError(
                 f"cannot run {self.python} ({exc.message}): set trainer_python to a Python interpreter, or {_INSTALL}",
                 kind="environment",

@@ -226,10 +226,10 @@ def _digest_of_tag(repository: t.Any, reference: Reference, store: Store, contex
 
 
 def _pull(repository: t.Any, digest: str, platform: Platform, store: Store, context: Context) -> dict[str, t.Any]:
-    _, data, _ = repository.manifest(digest)
+    _unused, data, _size = repository.manifest(digest)
     manifest = _document(data, digest)
     if "manifests" in manifest:
-        _, data, _ = repository.manifest(_choose(manifest, platform, digest))
+        _unused, data, _size = repository.manifest(_choose(manifest, platform, digest))
         manifest = _document(data, digest)
     config = _document(repository.blob_json(manifest["config"]["digest"]), digest)
     for number, entry in enumerate(manifest["layers"], 1):
@@ -352,6 +352,7 @@ def _of_layout(path: str, store: Store, platform: Platform, context: Context) ->
         known = _described(image.manifest, image.config, store, platform)
         store.save("images", key, known)
         layers = [Layer(**values) for values in known["layers"]]
-    assert known is not None  # noqa: S101
+    if known is None:
+        raise AssertionError
     base.key, base.layers, base.settings = key, layers, known["settings"]
     return base

@@ -119,7 +119,7 @@ def _unpack(deb: str, folder: str) -> tuple[str, bytes]:
 
 
 def _merged(path: str) -> str:
-    first, _, rest = path.partition("/")
+    first, _unused, rest = path.partition("/")
     return f"usr/{path}" if rest and first in _MERGED else path
 
 

@@ -223,7 +223,8 @@ class Build:
         return write_layer(tree, role, self._store.blobs, compress=self._compress) if len(tree) else None
 
     def _base_root(self) -> Root:
-        assert self._root is not None  # noqa: S101
+        if self._root is None:
+            raise AssertionError
         return self._root
 
     def _make_bytecode(self) -> Layer | None:
@@ -281,7 +282,8 @@ class Build:
         return self._write(tree, "runtime")
 
     def _make_release(self) -> Layer | None:
-        assert self._release is not None  # noqa: S101
+        if self._release is None:
+            raise AssertionError
         return self._write(self._release.tree(), "release")
 
     # the result

@@ -64,7 +64,7 @@ def compile_sources(root: Root, sources: t.Mapping[str, bytes]) -> dict[str, byt
         for path in sorted(sources):
             data = stdout.read(int(stdout.readline()))
             if data:
-                folder, _, module = path.rpartition("/")
+                folder, _unused, module = path.rpartition("/")
                 compiled[f"{folder}/__pycache__/{module.removesuffix('.py')}.{tag}.pyc"] = data
     return compiled
 
@@ -143,7 +143,7 @@ def resolve(root: str, path: str) -> str:
     """Follow the links of *path* as a process inside *root* would; absolute targets stay inside."""
     current = root
     parts = [part for part in path.split("/") if part]
-    for _ in range(256):
+    for _unused in range(256):
         if not parts:
             break
         part = parts.pop(0)

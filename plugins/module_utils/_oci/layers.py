@@ -78,7 +78,8 @@ class _Sink:
         return len(data)
 
     def _submit(self, block: bytes, last: bool) -> None:
-        assert self._pool is not None  # noqa: S101
+        if self._pool is None:
+            raise AssertionError
         self._pending.append(self._pool.submit(_deflate, block, self._before, last))
         self._before = block
         while len(self._pending) > (0 if last else _AHEAD):
@@ -165,7 +166,8 @@ def _write(fill: t.Callable[[_Sink], None], role: str, blobs: str, compress: boo
 
 
 def _copy(entry: Entry, path: str, sink: _Sink) -> None:
-    assert entry.read is not None  # noqa: S101
+    if entry.read is None:
+        raise AssertionError
     copied = 0
     with entry.read() as stream:
         while chunk := stream.read(_CHUNK):

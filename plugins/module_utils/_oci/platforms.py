@@ -53,8 +53,8 @@ def parse_platform(text: str | None) -> Platform:
     """
     if not text:
         return Platform(_NAMES.get(host.machine(), host.machine()))
-    system, _, rest = text.partition("/")
-    architecture, _, variant = rest.partition("/")
+    system, _unused, rest = text.partition("/")
+    architecture, _unused, variant = rest.partition("/")
     if system != "linux" or not architecture:
         raise ModelshipError(f"platform: '{text}' must be linux/ARCHITECTURE[/VARIANT], as in linux/amd64")
     return Platform(architecture, variant)

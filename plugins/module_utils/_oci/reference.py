@@ -48,7 +48,7 @@ def parse_reference(text: str) -> Reference:
 
     :raises ModelshipError: it is malformed.
     """
-    rest, _, digest = text.partition("@")
+    rest, _unused, digest = text.partition("@")
     if digest:
         parse_digest(digest)
     first, slash, remainder = rest.partition("/")

@@ -132,7 +132,8 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, root: str)
             os.link(_inside(root, member.linkname), path)
         else:
             source = archive.extractfile(member)
-            assert source is not None  # noqa: S101
+            if source is None:
+                raise AssertionError
             with source, open(path, "wb") as stream:
                 shutil.copyfileobj(source, stream, 1 << 20)
             os.chmod(path, member.mode & 0o777 | 0o400)

@@ -162,7 +162,7 @@ class Transport:
         expect: t.Collection[int],
     ) -> Answer:
         authorized = False
-        for _ in range(8):
+        for _unused in range(8):
             sent = dict(headers)
             same_host = urllib.parse.urlsplit(url).netloc == self.host
             # Credentials are for the registry alone, not for the storage that it may redirect to.
@@ -262,7 +262,7 @@ class Transport:
 
     def _learn(self, challenge: str, scope: str) -> bool:
         """Do what a 401 asks for; tell whether the request may now be worth another try."""
-        scheme, _, rest = challenge.partition(" ")
+        scheme, _unused, rest = challenge.partition(" ")
         if scheme.lower() == "basic":
             first = self._scheme != "basic"
             self._scheme = "basic"

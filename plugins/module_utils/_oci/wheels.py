@@ -265,9 +265,9 @@ def _member(path: str, name: str) -> t.Callable[[], t.BinaryIO]:
 
 
 def _place(name: str) -> str:
-    first, _, rest = name.partition("/")
+    first, _unused, rest = name.partition("/")
     if first.endswith(".data"):
-        scheme, _, inside = rest.partition("/")
+        scheme, _unused, inside = rest.partition("/")
         return inside if scheme in ("purelib", "platlib") else ""
     if first.endswith(".dist-info") and rest in ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED"):
         return ""

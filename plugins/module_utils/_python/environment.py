@@ -277,6 +277,8 @@ class _Build:
             kind, hint = "disk_full", ": free some space, or choose another path"
         elif "DO NOT MATCH THE HASHES" in said:
             hint = ": a package on the index is not the one that was locked"
+        elif "CERTIFICATE_VERIFY_FAILED" in said:
+            hint = ": the index's certificate is not trusted; name the site's CA as cert in pip's configuration"
         elif "Retrying (" in said:
             hint = ": the package index does not answer; pip's configuration on this host says which one it is"
         return ModelshipError(
