@@ -20,7 +20,6 @@ class Backend(t.Protocol):
 
     def run(self, inputs: list[Array]) -> list[Array]:
         """Run the model on arrays in the signature's order, each with the batch axis first."""
-        ...
 
 
 def load_backend(release: Release, threads: int) -> Backend:

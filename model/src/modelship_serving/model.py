@@ -49,7 +49,7 @@ class Model:
             low = spec.range[0] if spec.range else 0
             samples.append(np.full((1, *field.shape), low, field.dtype))
         best = float("inf")
-        for _ in range(3):
+        for _unused in range(3):
             started = time.perf_counter()
             outputs = self._backend.run(samples)
             best = min(best, time.perf_counter() - started)

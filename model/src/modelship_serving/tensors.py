@@ -59,7 +59,7 @@ class Field:
         self.shape = spec.shape[1:]
         self.size = math.prod(self.shape)
         self.dtype = np.dtype(spec.dtype)
-        self._code, _, self._accepted = _TYPES[spec.dtype]
+        self._code, _unused, self._accepted = _TYPES[spec.dtype]
         self._struct = struct.Struct(f"={self.size}{self._code}")
         self._wire = self.dtype.newbyteorder("=")
         self._float = self.dtype.kind == "f"

@@ -89,7 +89,7 @@ class Trainer:
             raise ModelshipError(
                 f"cannot run {self.python} ({exc.message}): set trainer_python to a Python interpreter, or {_INSTALL}",
                 kind="environment",
-            ) from exc
+            ) from exc  # pylint: disable=bad-exception-cause
         except ValueError as exc:
             raise ModelshipError(f"the request to {command} has no JSON form: {exc}", kind="request") from exc
         except ModelshipError as exc:
