@@ -135,7 +135,7 @@ class ModelSide:
         process.stdin.close()
         return process
 
-    def run(self, command: str, **request: t.Any) -> Answer:
+    def run(self, command: str, /, **request: t.Any) -> Answer:
         with self.start(command, request) as process:
             assert process.stdout is not None
             events = [json.loads(line) for line in process.stdout]
@@ -271,7 +271,9 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     side: ModelSide, keras_project: str, keras_release: Answer
 ) -> None:
     resumed = side.train_killed_and_resumed(keras_project, side.stores("b"), after=2)
-    assert [event["epoch"] for event in resumed.epochs] == [3, 4, 5]
+    went_on = [event["epoch"] for event in resumed.epochs]
+    assert went_on == list(range(went_on[0], 6))
+    assert went_on[0] > 2, "an epoch that was reported is safe"
     assert all(event["resumed"] for event in resumed.epochs)
     assert resumed.manifest["model"]["weights"] == keras_release.manifest["model"]["weights"]
     assert resumed.result["release"]["digest"] == keras_release.result["release"]["digest"]
@@ -383,9 +385,15 @@ def test_what_the_line_made_can_be_imported(
 
 def test_a_savedmodel_goes_the_whole_way(side: ModelSide, keras_release: Answer, samples: str) -> None:
     folder = side.home / "saved"
-    script = "import sys, keras\nkeras.saving.load_model(sys.argv[1], compile=False).export(sys.argv[2])"
+    # Without the random layer: Keras exports it switched on.
+    script = (
+        "import sys, keras\nmodel = keras.saving.load_model(sys.argv[1], compile=False)\n"
+        "kept = [layer for layer in model.layers if not layer.name.startswith('random')]\n"
+        "keras.Sequential([keras.Input((28, 28, 1)), *kept]).export(sys.argv[2])"
+    )
     side.python_script(script, str(keras_release.path / "model" / "model.keras"), str(folder))
     answer = imported(side, folder, samples)
+    assert answer.manifest["metrics"]["accuracy"] > keras_release.manifest["metrics"]["accuracy"] - 0.05
     assert answer.manifest["model"]["format"] == "savedmodel"
     small = side.run(
         "compress", release=str(answer.path), samples=samples, methods=["quantize"], **side.stores("a")
@@ -463,7 +471,7 @@ def test_a_full_disk_loses_nothing(side: ModelSide, mlp_project: str, tmp_path: 
         assert error["kind"] == "environment"
         assert "no space left on the disk" in error["message"]
         assert list(small.rglob("release.json")) == []
-        assert [path for path in small.rglob(".new-*")] == []
+        assert list(small.rglob(".new-*")) == []
         # The finished epoch is kept, so that the next run, with room, only writes.
         request["releases"] = str(tmp_path / "releases")
         answer = side.run("train", **request, work=str(tmp_path / "work"))

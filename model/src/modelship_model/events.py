@@ -53,18 +53,22 @@ class Epochs:
         self._times: list[float] = []
         self._last = time.monotonic()
 
-    def finished(self, epoch: int, logs: dict[str, float]) -> None:
-        """Record and report that *epoch* (from 1) ended with *logs* (loss, accuracy, val_loss, val_accuracy)."""
+    def record(self, epoch: int, logs: dict[str, float]) -> None:
+        """Add *epoch* (from 1) to the curves with its *logs* (loss, accuracy, val_loss, val_accuracy)."""
         now = time.monotonic()
         self._times.append(now - self._last)
         self._last = now
-        # The first epoch also pays for tracing the graph, so it says little about the others.
-        usual = self._times[1:] or self._times
-        left = (self._epochs - epoch) * sum(usual) / len(usual)
         row: dict[str, t.Any] = {"epoch": epoch}
         for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
             value = logs.get(key)
             row[key] = round(float(value), 6) if value is not None and math.isfinite(value) else None
         self.curves.append(row)
+
+    def tell(self) -> None:
+        """Report the epoch recorded last; call it once that epoch is safe from a kill."""
+        row = self.curves[-1]
+        # The first epoch also pays for tracing the graph, so it says little about the others.
+        usual = self._times[1:] or self._times
+        left = (self._epochs - row["epoch"]) * sum(usual) / len(usual)
         extra = {"epochs": self._epochs, "eta_s": round(left, 1), "resumed": self.resumed, "phase": self._phase}
         self._events.write({"event": "epoch", **row, **extra})

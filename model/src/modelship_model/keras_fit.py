@@ -75,9 +75,10 @@ def fit(
                 "project",
                 f"the loss became {logs.get('loss')} in epoch {epoch + 1}: lower the learning rate or check the data",
             )
-        report.finished(epoch + 1, logs)
+        report.record(epoch + 1, logs)
         if checkpoint:
             _keep(checkpoint, variables, report.curves)
+        report.tell()
     return report.curves
 
 

@@ -64,10 +64,33 @@ def save(model: Model, path: str) -> None:
         model.save(raw)
         with zipfile.ZipFile(raw) as archive:
             entries = [(name, archive.read(name)) for name in sorted(archive.namelist())]
-    for index, (name, data) in enumerate(entries):
-        if name == "metadata.json":
-            entries[index] = (name, json.dumps({**json.loads(data), "date_saved": _NO_DATE}, sort_keys=True).encode())
+    entries = [(name, _TIMELESS.get(name, bytes)(data)) for name, data in entries]
     write_zip(path, entries, compress=False)
+
+
+def _without_date(data: bytes) -> bytes:
+    return json.dumps({**json.loads(data), "date_saved": _NO_DATE}, sort_keys=True).encode()
+
+
+def _without_addresses(data: bytes) -> bytes:
+    """Number shared objects in order of appearance: Keras names them by their addresses in memory."""
+    numbers: dict[int, int] = {}
+
+    def renumber(value: t.Any) -> t.Any:
+        if isinstance(value, list):
+            return [renumber(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: numbers.setdefault(item, len(numbers) + 1) if key == "shared_object_id" else renumber(item)
+            for key, item in value.items()
+        }
+
+    return json.dumps(renumber(json.loads(data))).encode()
+
+
+#: Parts of a `.keras` file that say when or in which process it was saved -> what makes them not say it.
+_TIMELESS: dict[str, t.Callable[[bytes], bytes]] = {"metadata.json": _without_date, "config.json": _without_addresses}
 
 
 def load(path: str) -> Model:
@@ -136,7 +159,15 @@ def saved_model_to_litert(path: str, signature: Signature) -> bytes:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    frozen = convert_variables_to_constants_v2(load_saved_model(path))
+    function = load_saved_model(path)
+    try:
+        frozen = convert_variables_to_constants_v2(function)
+    except Exception as exc:
+        raise ModelError(
+            "release",
+            f"the SavedModel {path} cannot be frozen, since answering changes its variables ({first_line(exc, 120)}): "
+            "export it without layers that act in training only, such as random augmentation",
+        ) from exc
     (given,), (answer,) = signature["inputs"], signature["outputs"]
 
     @tf.function(input_signature=[tf.TensorSpec([None, *given["shape"][1:]], tf.float32, name=given["name"])])  # type: ignore[untyped-decorator]

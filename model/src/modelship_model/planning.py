@@ -128,11 +128,11 @@ def plan_compress(request: dict[str, t.Any]) -> Plan:
     given.update(check_options(optional(request, "options", dict) or {}))
     options: dict[str, t.Any] = {**effective_options(chosen, given), "methods": chosen}
     check_applicable(parent, chosen)
+    if "distill" in chosen and project is None:
+        raise ModelError("request", "the method distill needs the field 'project': its code holds student()")
     digest = _samples_or_data(request, data, f"compress of {parent['name']}")
     # Code and parameters matter only where the project's code is asked: for a student and for data of its own.
     asked = project is not None and data is not None and ("distill" in chosen or data.source == "project")
-    if "distill" in chosen and project is None:
-        raise ModelError("request", "the method distill needs the field 'project': its code holds student()")
     family = _family(parent["model"]["format"])
     environment, missing = library_versions((*_LIBRARIES[family], *_CONVERTERS[family]))
     inputs = {

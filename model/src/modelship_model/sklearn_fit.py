@@ -83,8 +83,9 @@ def _in_epochs(
     for epoch in range(len(done), epochs):
         with blame_project(root, f"training in epoch {epoch + 1}"):
             last.partial_fit(x, data.y_train, classes=classes)
-        report.finished(epoch + 1, _logs(last, x, data.y_train, x_test, data.y_test))
+        report.record(epoch + 1, _logs(last, x, data.y_train, x_test, data.y_test))
         _keep(folder, estimator, report.curves)
+        report.tell()
     return estimator, report.curves
 
 
@@ -144,7 +145,8 @@ def prune_estimator(
             last.partial_fit(x[part], data.y_train[part])
             for weights, mask in zip(last.coefs_, masks, strict=True):
                 weights *= mask
-        report.finished(epoch, _logs(last, x, data.y_train, x_test, data.y_test))
+        report.record(epoch, _logs(last, x, data.y_train, x_test, data.y_test))
+        report.tell()
     forget_training(estimator)
     zeros = sum(int((weights == 0).sum()) for weights in last.coefs_) / sum(weights.size for weights in last.coefs_)
     return [{**row, "phase": "prune"} for row in report.curves], round(zeros, 4)
