@@ -84,4 +84,4 @@ def disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     text = str(error)
-    return "No space left on device" in text or "errno = 28" in text or "RESOURCE_EXHAUSTED: /" in text
+    return "No space left on device" in text or "errno = 28" in text
