@@ -22,7 +22,7 @@ CONTESTANT = "Flask app that calls Keras' model.predict for each request"
 LOCK = ROOT / "requirements" / "bench.txt"
 CONNECTIONS = 8
 SECONDS = 4.0
-ROUNDS = 3
+ROUNDS = 2
 
 
 def measure(stand: Stand, release: Path, keras_model: Path, trainer: str) -> list[Figure]:
