@@ -255,4 +255,4 @@ def _labels(given: list[t.Any] | None, opened: Opened, answers: Floats) -> list[
 def _size(path: str) -> int:
     if os.path.isfile(path):
         return os.path.getsize(path)
-    return sum(os.path.getsize(os.path.join(place, name)) for place, _, names in os.walk(path) for name in names)
+    return sum(os.path.getsize(os.path.join(place, name)) for place, _unused, names in os.walk(path) for name in names)

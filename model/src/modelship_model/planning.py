@@ -234,8 +234,10 @@ def code_digest(project: Project, data: DataSpec) -> str:
 
     Data files in the project's folder are left out: they count as data.
     """
-    inside = {os.path.relpath(place, project.root) for place, _ in data.files.values() if not is_url(place)}
-    inside |= {os.path.relpath(place, project.root) for place, _ in project.data.files.values() if not is_url(place)}
+    inside = {os.path.relpath(place, project.root) for place, _digest in data.files.values() if not is_url(place)}
+    inside |= {
+        os.path.relpath(place, project.root) for place, _digest in project.data.files.values() if not is_url(place)
+    }
     keys = {
         "name": project.name,
         "framework": project.framework,

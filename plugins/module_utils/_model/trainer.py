@@ -86,10 +86,11 @@ class Trainer:
                 timeout=self.timeout,
             )
         except StartError as exc:
-            raise ModelshipError(
+            # pylint takes StartError for no exception when it reads the built collection
+            raise ModelshipError(  # pylint: disable=bad-exception-cause
                 f"cannot run {self.python} ({exc.message}): set trainer_python to a Python interpreter, or {_INSTALL}",
                 kind="environment",
-            ) from exc  # pylint: disable=bad-exception-cause
+            ) from exc
         except ValueError as exc:
             raise ModelshipError(f"the request to {command} has no JSON form: {exc}", kind="request") from exc
         except ModelshipError as exc:

@@ -23,7 +23,7 @@ def curves_chart(rows: Rows, key: str, title: str, *, percent: bool = False) -> 
         "train": [(index, row[key]) for index, row in enumerate(rows, 1) if row.get(key) is not None],
         "test": [(index, row[f"val_{key}"]) for index, row in enumerate(rows, 1) if row.get(f"val_{key}") is not None],
     }
-    values = [value for points in series.values() for _, value in points]
+    values = [value for points in series.values() for _epoch, value in points]
     if not values:
         return ""
     low, high, ticks = _scale(min(values), max(values), top=1.0 if percent else None)
@@ -37,12 +37,12 @@ def curves_chart(rows: Rows, key: str, title: str, *, percent: bool = False) -> 
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(title)}">']
     parts += _phases(rows, place)
     for tick in ticks:
-        _, y = place((1, tick))
+        _x, y = place((1, tick))
         text = f"{tick:.0%}" if percent and (high - low) >= 0.05 else f"{tick:.1%}" if percent else f"{tick:.3g}"
         parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{text}</text>')
     for epoch in _epoch_ticks(len(rows)):
-        x, _ = place((epoch, low))
+        x, _y = place((epoch, low))
         parts.append(f'<text x="{x}" y="{_HEIGHT - 14}" text-anchor="middle">{epoch}</text>')
     parts.append(f'<text x="{_WIDTH - _RIGHT + 8}" y="{_HEIGHT - 14}">epoch</text>')
     for name, points in series.items():
@@ -90,13 +90,13 @@ def _phases(rows: Rows, place: t.Callable[[tuple[float, float]], tuple[float, fl
 def _end_labels(ends: dict[str, tuple[float, float]]) -> list[str]:
     """Name each curve at its end; two names that would touch are pushed apart."""
     ordered = sorted(ends.items(), key=lambda item: item[1][1])
-    heights = [y for _, (_, y) in ordered]
+    heights = [y for _name, (_x, y) in ordered]
     if len(heights) == 2 and heights[1] - heights[0] < 15:
         middle = sum(heights) / 2
         heights = [middle - 7.5, middle + 7.5]
     return [
         f'<text class="{name}" x="{x + 9}" y="{round(y + 4, 1)}">{name}</text>'
-        for (name, (x, _)), y in zip(ordered, heights, strict=True)
+        for (name, (x, _y)), y in zip(ordered, heights, strict=True)
     ]
 
 

@@ -136,10 +136,10 @@ def _classes(evaluation: dict[str, t.Any]) -> str:
     rows = []
     for row in evaluation["classes"]:
         low = ' class="low"' if row["f1"] < evaluation["accuracy"] - 0.02 else ""
-        bar = f'<span class="bar"><i{low} style="width:{row["f1"] * 100:.1f}%"></i></span>'
+        level = f'<span class="bar"><i{low} style="width:{row["f1"] * 100:.1f}%"></i></span>'
         rows.append(
             f"<tr><td><b>{html.escape(row['label'])}</b></td><td>{row['precision']:.1%}</td><td>{row['recall']:.1%}</td>"
-            f"<td>{bar}{row['f1']:.1%}</td><td>{row['support']}</td></tr>"
+            f"<td>{level}{row['f1']:.1%}</td><td>{row['support']}</td></tr>"
         )
     return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
 
