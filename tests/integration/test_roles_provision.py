@@ -364,13 +364,24 @@ class TestMonitoring:
         assert host.play("monitoring", tasks_from="remove").ok
 
 
-@needs("dockerd")
+@needs("dockerd", "docker", "unshare")
 class TestDocker:
     @pytest.fixture(autouse=True)
     def _engine(self, host: Host) -> None:
         run = host.folder / "run"
         run.mkdir()
+        # An engine deletes or rewrites the bridge docker0 and the packet filter of its network namespace, whatever its
+        # options say (--bridge=none deletes docker0). It gets a namespace of its own, so that the host's engine keeps both.
+        program = host.folder / "bin/dockerd"
+        program.parent.mkdir()
+        real = shutil.which("dockerd", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
+        program.write_text(f'#!/bin/sh\nexec unshare --net {real} "$@"\n')
+        program.chmod(0o755)
+        self.interfaces = sorted(os.listdir("/sys/class/net"))
         host.variables.update(
+            docker_environment={
+                "PATH": f"{program.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+            },
             docker_socket=str(run / "docker.sock"),
             docker_config_file=str(host.folder / "etc/daemon.json"),
             docker_arguments=[
@@ -400,6 +411,9 @@ class TestDocker:
         first = host.play("docker")
         assert first.ok, first.text
         assert json.loads(settings.read_text()) == {"labels": ["mine=1"], "log-level": "warn"}
+        namespace = os.readlink(f"/proc/{host.pid('docker', 'dockerd')}/ns/net")
+        assert namespace != os.readlink("/proc/self/ns/net")
+        assert ("docker0" in os.listdir("/sys/class/net")) == ("docker0" in self.interfaces)
         socket_path = host.variables["docker_socket"]
         info = subprocess.run(
             ["docker", "-H", f"unix://{socket_path}", "info", "--format", "{{.Labels}}"],
