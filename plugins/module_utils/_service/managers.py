@@ -195,7 +195,8 @@ class Systemd:
 
     def stop(self, record: Record | None) -> None:
         if record is not None:
-            self._systemctl("stop", self.unit)
+            # A socket unit would start it again with the next connection.
+            self._systemctl("stop", *self._triggers(), self.unit)
             with contextlib.suppress(ModelshipError):
                 self._systemctl("reset-failed", self.unit)
 
@@ -204,7 +205,7 @@ class Systemd:
 
     def disable(self) -> None:
         if self.enabled():
-            self._systemctl("disable", "--quiet", self.unit)
+            self._systemctl("disable", "--quiet", *self._triggers(), self.unit)
 
     def remove(self) -> None:
         if self._path and self.leftovers():
@@ -256,6 +257,9 @@ class Systemd:
                 return stream.read()
         except FileNotFoundError:
             return None
+
+    def _triggers(self) -> list[str]:
+        return self._show("TriggeredBy")["TriggeredBy"].split()
 
     def _show(self, *properties: str) -> dict[str, str]:
         said = self._systemctl("show", *(f"--property={name}" for name in properties), self.unit)

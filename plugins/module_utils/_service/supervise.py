@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 import typing as t
@@ -23,6 +24,7 @@ from .service import Record, Service
 
 #: How many lines of the log a failure shows.
 _TAIL = 20
+_COMPLAINT = re.compile(r"error|fatal|panic|fail|cannot|invalid|unknown|unable|denied|broken", re.IGNORECASE)
 
 
 def supervise(options: dict[str, t.Any], context: Context) -> Outcome:
@@ -185,7 +187,9 @@ class _Start:
 
     def _failed(self, message: str, offset: int) -> ModelshipError:
         tail = _tail(self._service.log, offset)
-        last = f": {tail[-1]}" if tail else ""
+        # Programs end their complaint with how they are to be called, or with a stack: show the line that complains.
+        told = [line for line in tail if _COMPLAINT.search(line)] or tail
+        last = f": {told[-1].strip()}" if told else ""
         return ModelshipError(f"{message}{last} (log: {self._service.log})", kind="start", log_tail=tail)
 
     def _went_back(self, before: Record, failure: ModelshipError) -> ModelshipError:
@@ -259,7 +263,7 @@ class _Stop:
         files = [path for path in files if os.path.exists(path)]
         changed = pid is not None or (record is not None and manager.enabled())
         if remove:
-            changed = changed or record is not None or bool(files) or manager.leftovers()
+            changed = changed or record is not None or bool(files) or manager.leftovers() or (purge and self._empty())
         difference = Difference(service.name)
         difference.add("running", pid is not None, False)
         for path in files:
@@ -274,7 +278,7 @@ class _Stop:
                     manager.remove()
                     self._delete(files)
                     Record.forget(service)
-            if files:
+            if remove and purge:
                 with contextlib.suppress(OSError):  # what others put there stays
                     os.rmdir(service.folder)
         words = "would be stopped" if self._context.check else "stopped"
@@ -284,6 +288,10 @@ class _Stop:
             message=f"{service.name} {words}" if changed else f"{service.name} is not a process started here",
             result={"service": {"name": service.name, "manager": manager.name, "running": False, "pid": pid}},
         )
+
+    def _empty(self) -> bool:
+        folder = self._service.folder
+        return os.path.isdir(folder) and not os.listdir(folder)
 
     @staticmethod
     def _delete(files: list[str]) -> None:

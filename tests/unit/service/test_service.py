@@ -30,7 +30,7 @@ import http.server, json, os, signal, sys
 path = sys.argv[1]
 settings = json.load(open(path))
 if settings.get("broken"):
-    sys.exit("this setting is broken")
+    sys.exit("this setting is broken\\nusage: server FILE")
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -206,7 +206,7 @@ def test_a_failed_restart_goes_back(bench: Bench) -> None:
     with pytest.raises(ModelshipError, match=r"this setting is broken.*what ran before runs again") as caught:
         bench.run()
     assert caught.value.kind == "start"
-    assert caught.value.details["log_tail"][-1] == "this setting is broken"
+    assert caught.value.details["log_tail"] == ["this setting is broken", "usage: server FILE"]
     assert (bench.folder / "etc" / "server.json").read_text() == good
     assert bench.answer()["greeting"] == "hello"
     bench.configure()
