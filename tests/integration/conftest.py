@@ -80,7 +80,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     archive = next(folder.glob("modelship-core-*.tar.gz"))
     target = folder / "collections"
-    subprocess.run([galaxy, "collection", "install", str(archive), "-p", str(target)], check=True, capture_output=True)
+    # forced: the checkout's own configuration would make it count as installed already
+    subprocess.run(
+        [galaxy, "collection", "install", "--force", str(archive), "-p", str(target)], check=True, capture_output=True
+    )
     return target
 
 

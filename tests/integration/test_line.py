@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.request
@@ -21,16 +23,17 @@ pytestmark = [pytest.mark.integration, pytest.mark.line]
 
 
 @pytest.fixture(scope="module")
-def line(
-    installed: Path, docker_engine: str, trainer_python: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Playbooks]:
+def line(installed: Path, docker_engine: str, trainer_python: str) -> Iterator[Playbooks]:
     """The line in a home and on ports of its own; the trainer's virtual environment is shared with the other tests."""
     registry = free_port()
+    # not pytest's own folder, which only root may enter: the registry and Prometheus run as users of their own
+    folder = Path(tempfile.mkdtemp(prefix="modelship-line-"))
+    folder.chmod(0o755)
     trainer_home = Path(trainer_python).parents[2]
     books = Playbooks(
         installed,
         {
-            "modelship_home": str(tmp_path_factory.mktemp("line") / "home"),
+            "modelship_home": str(folder / "home"),
             "modelship_name": "line-test",
             "modelship_port": free_port(),
             "modelship_registry": f"127.0.0.1:{registry}",
@@ -46,6 +49,7 @@ def line(
     yield books
     # the shared trainer stays
     books.run("destroy", "--skip-tags", "trainer")
+    shutil.rmtree(folder)
 
 
 def _call(line: Playbooks, path: str, body: object = None) -> tuple[int, dict[str, object]]:
