@@ -42,7 +42,7 @@ def table(figures: list[Figure], contestants: dict[str, str]) -> str:
     for figure in figures:
         if figure.section != section:
             section = figure.section
-            body.append(f"{section} — contestant: {contestants[section]}")
+            body.append(f"{section}\n(contestant: {contestants[section]})")
         better = figure.times_better
         goal, met = figure.goal or ("", None)
         body.append(

@@ -1,8 +1,9 @@
-"""Images compared: this collection's against a plain Dockerfile on Debian, each with a registry of its own, in turns.
+"""Images compared: this collection's against a plain Dockerfile on Debian, in turns, by the same Engine and registry.
 
 Both images hold the same wheels, the same serving runtime and the same release. The plain one is built as one would write it:
 Debian's minbase with Python and pip, ``pip install``, the runtime, the model last. In its favour: it installs only the few
-wheels that this collection's lock names (pip by itself would bring more), and compressing its layers counts for its push.
+wheels that this collection's lock names (pip by itself would bring more). Ours compresses its layers when it builds, the
+Engine when it pushes; so building and pushing are also shown together.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import http.server
 import json
 import os
 import shutil
+import statistics
 import sys
 import threading
 import urllib.request
@@ -25,6 +27,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.modelship.core.plugins.module_utils._core.content import canonical_json, sha256_bytes
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context
 from ansible_collections.modelship.core.plugins.module_utils._oci.builders import build_image
+from ansible_collections.modelship.core.plugins.module_utils._oci.options import REGISTRY_OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._oci.push import push_image
 from ansible_collections.modelship.core.plugins.modules import image_build, image_push
 
@@ -41,7 +44,7 @@ ROUNDS = 2
 #: model-only changes a round
 CHANGES = 4
 #: containers of each image that are started in the end
-STARTS = 6
+STARTS = 12
 #: runs of each playbook
 PLAYS = 3
 
@@ -63,7 +66,7 @@ COPY release /release
 
 
 def changed_release(release: Path, number: int, folder: Path) -> Path:
-    """Return a copy of *release* with another model of the same size of change: what a retraining gives, without training.
+    """Return a copy of *release* with another model: what a retraining gives, without training.
 
     The model gets a few bytes at its end, which its format overlooks, and the manifest names the new content.
     """
@@ -114,7 +117,7 @@ class Ours:
     def push(self) -> None:
         """Push what was built last."""
         options = {"layout": self.image["layout"], "digest": self.image["digest"], "repository": self.repository}
-        push_image(_checked({**image_push.OPTIONS, **image_build.REGISTRY_OPTIONS}, options), Context())
+        push_image(_checked({**image_push.OPTIONS, **REGISTRY_OPTIONS}, options), Context())
 
     def runnable(self) -> str:
         """Pull the image, so that the Engine has it as it has the contestant's."""
@@ -274,12 +277,13 @@ def measure(stand: Stand, release: Path) -> tuple[list[Figure], dict[str, list[f
 
 def _starts(stand: Stand, ours: Ours, plain: Plain, body: bytes, clock: Clock) -> None:
     network, image = _network(stand), ours.runnable()
-    for number in range(STARTS):
-        stand.say(f"image: start {number + 1} of {STARTS} of a container of each")
-        with clock("ours start"):
-            _start(stand, image, network, body)
-        with clock("plain start"):
-            _start(stand, plain.tag, network, body)
+    stand.say(f"image: {STARTS} containers of each")
+    images = [("ours start", image), ("plain start", plain.tag)]
+    for _ in range(STARTS):
+        for name, started in images:
+            with clock(name):
+                _start(stand, started, network, body)
+        images.reverse()
 
 
 def _plays(stand: Stand, ours: Ours, plain: Plain, release: Path, clock: Clock) -> None:
@@ -344,7 +348,9 @@ def _sizes(ours: Ours, plain: Plain, host: str) -> dict[str, float]:
 def _figures(times: dict[str, list[float]], sizes: dict[str, float]) -> list[Figure]:
     best = {name: min(values) for name, values in times.items()}
     prepared = best["plain base"] + best["plain wheels"]
-    start, size = best["ours start"], sizes["ours"]
+    # Mostly the Engine's own work, which varies more than the contestants differ: not the best but the median.
+    start, plain_start = statistics.median(times["ours start"]), statistics.median(times["plain start"])
+    size = sizes["ours"]
     net = {name: value - best["play empty"] for name, value in best.items() if name.startswith("play ")}
     changed, same = "model-only change: rebuild and push", "nothing changed: build and push"
     return [
@@ -361,14 +367,21 @@ def _figures(times: dict[str, list[float]], sizes: dict[str, float]) -> list[Fig
             SECTION, "from nothing: base, wheels, build", "s", best["ours from nothing"], prepared + best["plain build"]
         ),
         smaller(SECTION, "build, base and wheels at hand", "s", best["ours build"], best["plain build"]),
-        smaller(SECTION, "push to an empty registry", "s", best["ours push"], best["plain push"]),
+        smaller(
+            SECTION,
+            "  and push to an empty registry",
+            "s",
+            best["ours build"] + best["ours push"],
+            best["plain build"] + best["plain push"],
+        ),
+        smaller(SECTION, "push alone", "s", best["ours push"], best["plain push"]),
         Figure(
             SECTION,
             "container start to first answer",
             "s",
             start,
-            best["plain start"],
-            ("less, 1.5 s", start <= min(1.5, best["plain start"])),
+            plain_start,
+            ("less, 1.5 s", start <= min(1.5, plain_start)),
         ),
         smaller(SECTION, "model-only change: rebuild", "s", best["ours rebuild"], best["plain rebuild"]),
         smaller(SECTION, "model-only change: push", "s", best["ours repush"], best["plain repush"]),
