@@ -206,7 +206,8 @@ def test_scikit_learn_goes_through_the_same_line(line: Playbooks) -> None:
         play = books.run("site")
         assert play.recap["changed"] == 0, play.output
     finally:
-        assert books.run("deploy", modelship_state="absent").rc == 0
+        play = books.run("destroy", "--tags", "deployments", modelship_deployments=["line-test-mlp"])
+        assert play.rc == 0, play.output
 
 
 def test_destroy_removes_what_was_made_and_only_that(line: Playbooks) -> None:
