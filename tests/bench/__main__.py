@@ -68,7 +68,7 @@ def main() -> int:
     if figures:
         print(f"\n{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}, ", end="")
         print(f"{time.monotonic() - began:.0f} s; contestants take turns, each time is its best (starts: the median);")
-        print("ratio: how many times better modelship is; goal `less`: better than the contestant\n")
+        print("ratio: how many times better modelship is, below 1: worse; goal `less`: better than the contestant\n")
         print(table(figures, CONTESTANTS))
         document: dict[str, Any] = {
             "figures": [{**dataclasses.asdict(each), "times_better": each.times_better} for each in figures],
