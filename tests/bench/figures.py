@@ -50,7 +50,13 @@ def table(figures: list[Figure], contestants: dict[str, str]) -> str:
                 "  " + figure.name,
                 _value(figure.ours, figure.unit),
                 "" if figure.other is None else _value(figure.other, figure.unit),
-                "" if better is None else f"{better:,.0f} x" if better >= 20 else f"{better:.2g} x",
+                ""
+                if better is None
+                else f"{better:,.0f} x"
+                if better >= 20
+                else f"{better:.1f} x"
+                if better >= 2
+                else f"{better:.2f} x",
                 goal,
                 "" if met is None else "yes" if met else "NO",
             )
