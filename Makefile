@@ -103,9 +103,12 @@ bench: stand ## figures side by side: serving, image, cold start, rebuild, no-ch
 	$(call with_stand,-m tests.bench)
 
 lock: ## resolve the lock files anew (needs uv)
-	for name in controller dev; do uv pip compile -q --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
-	$(MAKE) -C model lock
+	for name in requirements/{controller,dev,bench}; do $(LOCK) $$name.in -o $$name.txt; done
+	cd model/locks && $(LOCK) --no-annotate trainer.in -o trainer.txt
+	# the serving locks name every package, because their declared dependencies are not all needed
+	cd model/locks && for name in serving-{litert,onnx}; do $(LOCK) --no-annotate --no-deps $$name.in -o $$name.txt; done
+
+LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
 clean: ## remove what these targets made in this folder
 	rm -rf .venv .build .cache
