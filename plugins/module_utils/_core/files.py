@@ -16,6 +16,20 @@ import typing as t
 from .errors import ModelshipError
 
 
+def no_space(where: str) -> ModelshipError:
+    """Return the error for a full disk met while writing *where*."""
+    return ModelshipError(
+        f"no space left while writing {where}: free some space or choose another folder; "
+        "nothing that was there before has been changed",
+        kind="disk_full",
+    )
+
+
+def says_no_space(output: str) -> bool:
+    """Tell whether a program that failed with *output* met a full disk."""
+    return "No space left on device" in output
+
+
 @contextlib.contextmanager
 def explained(path: str) -> t.Iterator[None]:
     """Turn an ``OSError`` about *path* into a :class:`ModelshipError` that says what to do."""
@@ -24,11 +38,7 @@ def explained(path: str) -> t.Iterator[None]:
     except OSError as exc:
         where = exc.filename or path
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ModelshipError(
-                f"no space left while writing {where}: free some space or choose another folder; "
-                "nothing that was there before has been changed",
-                kind="disk_full",
-            ) from exc
+            raise no_space(where) from exc
         raise ModelshipError(f"cannot use {where}: {exc.strerror or exc}", kind="file") from exc
 
 

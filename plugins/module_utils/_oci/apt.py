@@ -20,7 +20,7 @@ import typing as t
 
 from .._core.content import sha256_file
 from .._core.errors import ModelshipError
-from .._core.files import explained, write_atomic
+from .._core.files import explained, no_space, says_no_space, write_atomic
 from .store import Store, content_key
 
 
@@ -264,6 +264,8 @@ def _failure(output: str) -> ModelshipError:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line[2:].strip() for line in lines if line.startswith("E:")]
     text = errors[0] if errors else (lines[-1] if lines else "apt failed without a word")
+    if says_no_space(output):
+        return no_space("apt's lists and packages in the cache")
     match = re.search(r"Unable to locate package (\S+)", output)
     if match:
         return ModelshipError(

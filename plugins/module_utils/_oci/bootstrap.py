@@ -17,7 +17,7 @@ import tempfile
 import typing as t
 
 from .._core.errors import ModelshipError
-from .._core.files import explained
+from .._core.files import explained, no_space, says_no_space
 from .apt import Package, deb_path
 from .descriptors import Layer
 from .layers import write_layer
@@ -113,8 +113,10 @@ def _unpack(deb: str, folder: str) -> tuple[str, bytes]:
         done = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], stdout=stream, stderr=subprocess.PIPE, check=False)
     control = subprocess.run(["dpkg-deb", "--field", deb], capture_output=True, check=False)
     if done.returncode or control.returncode:
-        message = (done.stderr or control.stderr).decode(errors="replace").strip().splitlines()[-1:]
-        raise ModelshipError(f"{deb} cannot be unpacked ({''.join(message)}): remove it and run again", kind="package")
+        said = (done.stderr or control.stderr).decode(errors="replace").strip()
+        if says_no_space(said):
+            raise no_space(archive)
+        raise ModelshipError(f"{deb} cannot be unpacked ({''.join(said.splitlines()[-1:])}): remove it and run again", kind="package")
     return archive, control.stdout
 
 

@@ -21,7 +21,7 @@ import zipfile
 
 from .._core.content import sha256_file
 from .._core.errors import ModelshipError
-from .._core.files import explained
+from .._core.files import explained, no_space, says_no_space
 from .roots import Facts
 from .store import Store
 from .tree import FILE, Entry, Excludes, Tree
@@ -184,6 +184,8 @@ def _no_pip(python: str) -> ModelshipError:
 
 
 def _explain(output: str, requirements: str, python: str, python_version: str, architecture: str) -> ModelshipError:
+    if says_no_space(output):
+        return no_space("the wheels that pip fetches (the cache, or pip's temporary folder)")
     if "No module named pip" in output:
         return _no_pip(python)
     if "DO NOT MATCH THE HASHES" in output:

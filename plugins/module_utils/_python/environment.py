@@ -19,7 +19,7 @@ import typing as t
 from .._core.content import canonical_json, sha256_bytes
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
-from .._core.files import explained, locked, write_atomic
+from .._core.files import explained, locked, says_no_space, write_atomic
 from .._core.runner import Context, Outcome
 
 #: Inside the environment, written last: the digest of what it was made from.
@@ -273,7 +273,7 @@ class _Build:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:]
         kind, hint = "install", ""
-        if "No space left on device" in said:
+        if says_no_space(said):
             kind, hint = "disk_full", ": free some space, or choose another path"
         elif "DO NOT MATCH THE HASHES" in said:
             hint = ": a package on the index is not the one that was locked"

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,37 @@ def built(inputs: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> t
     outcome = build(inputs, dest)
     assert outcome.changed
     return dest, outcome.result["image"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A real file system of so many megabytes, in memory."""
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+
+    def mount(megabytes: int) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(mounted)]
+        refused = subprocess.run(command, capture_output=True, text=True)
+        if refused.returncode:
+            pytest.skip(f"NO FULL DISK TRIED: mounting is refused here: {refused.stderr.strip()}")
+        return mounted
+
+    yield mount
+    subprocess.run(["umount", str(mounted)], capture_output=True)
+
+
+# the package lists do not fit, the packages do not fit, the layers do not fit
+@pytest.mark.parametrize("megabytes", [24, 60, 90])
+def test_a_full_disk_is_called_so_and_a_larger_one_goes_on(
+    inputs: dict[str, Any], small_disk: Callable[[int], Path], tmp_path: Path, megabytes: int
+) -> None:
+    cache = small_disk(megabytes)
+    with pytest.raises(ModelshipError, match="no space left") as caught:
+        build(inputs, tmp_path / "layout", cache=str(cache))
+    assert caught.value.kind == "disk_full"
+    assert not (tmp_path / "layout" / "index.json").exists()
+    subprocess.run(["mount", "-o", "remount,size=1g", str(cache)], check=True)
+    assert build(inputs, tmp_path / "layout", cache=str(cache)).changed
 
 
 def test_idempotent(
