@@ -116,7 +116,9 @@ def _unpack(deb: str, folder: str) -> tuple[str, bytes]:
         said = (done.stderr or control.stderr).decode(errors="replace").strip()
         if says_no_space(said):
             raise no_space(archive)
-        raise ModelshipError(f"{deb} cannot be unpacked ({''.join(said.splitlines()[-1:])}): remove it and run again", kind="package")
+        raise ModelshipError(
+            f"{deb} cannot be unpacked ({''.join(said.splitlines()[-1:])}): remove it and run again", kind="package"
+        )
     return archive, control.stdout
 
 
