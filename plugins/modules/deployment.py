@@ -26,20 +26,9 @@ description:
 extends_documentation_fragment:
   - modelship.core.attributes
   - modelship.core.progress
+  - modelship.core.deployment
   - modelship.core.docker
 options:
-  name:
-    description:
-      - Name of the deployment, and prefix of all that is made for it. Containers are C(NAME-gN-M) (generation and number)
-        and C(NAME-proxy), the network is C(modelship-NAME), the volume C(modelship-NAME-proxy).
-      - Containers of these names that this module did not make are never touched; the task fails.
-    type: str
-    required: true
-  target:
-    description: What runs it.
-    type: str
-    choices: [docker]
-    default: docker
   state:
     description: With V(absent) everything that was made for the deployment is removed, and only that.
     type: str
@@ -50,65 +39,6 @@ options:
       - The image as C(repository@sha256:…). A tag is refused, because it can move.
       - Required with O(state=present). In check mode it may be empty, because what builds the image was not run either.
     type: str
-  replicas:
-    description: Number of containers. More than one needs O(proxy.image).
-    type: int
-    default: 1
-  workers:
-    description: Processes in each container, given to it as C(MODELSHIP_WORKERS).
-    type: int
-    default: 1
-  host_ip:
-    description: Address of the host to listen on.
-    type: str
-    default: 127.0.0.1
-  port:
-    description: Port of the host to listen on.
-    type: int
-    default: 5000
-  container_port:
-    description: Port on which the container answers HTTP, given to it as C(MODELSHIP_PORT).
-    type: int
-    default: 8080
-  environment:
-    description:
-      - Environment of the containers. Values of variables whose names say that they are secret (password, token, key …)
-        are shown only as fingerprints.
-    type: dict
-    default: {}
-  limits:
-    description: Upper bounds of each container.
-    type: dict
-    suboptions:
-      memory:
-        description: Memory, for example V(512m). Swap is not added to it.
-        type: str
-      cpus:
-        description: Cores, for example V(1.5).
-        type: float
-      pids:
-        description: Processes and threads.
-        type: int
-  health:
-    description: How a container tells that it is ready.
-    type: dict
-    suboptions:
-      path:
-        description: Path that answers 2xx when the container is ready.
-        type: str
-        default: /v2/health/ready
-      interval:
-        description: Seconds between two questions.
-        type: float
-        default: 0.2
-      start_deadline:
-        description: Seconds within which a new container must be ready.
-        type: float
-        default: 60
-      timeout:
-        description: Seconds to wait for one answer.
-        type: float
-        default: 2
   verify:
     description: Golden answers that new containers must give before they get requests.
     type: dict
@@ -122,63 +52,6 @@ options:
         type: str
         choices: [v2, predict]
         default: v2
-  read_only:
-    description: Whether the root file system is read-only.
-    type: bool
-    default: true
-  user:
-    description: User (and group) as C(uid:gid). By default the image's.
-    type: str
-  cap_drop:
-    description: Capabilities taken away.
-    type: list
-    elements: str
-    default: [ALL]
-  no_new_privileges:
-    description: Whether processes are kept from gaining privileges (setuid files).
-    type: bool
-    default: true
-  tmpfs:
-    description: Folders in memory, as C(path[:options]).
-    type: list
-    elements: str
-    default: [/tmp]
-  volumes:
-    description: Mounts, as C(source:path[:options]). They are left alone by O(state=absent).
-    type: list
-    elements: str
-    default: []
-  restart_policy:
-    description:
-      - What the Engine does when a container ends or the host restarts.
-      - The proxy gets the same, but V(always) for V(unless-stopped).
-    type: str
-    choices: ['no', always, unless-stopped, on-failure]
-    default: unless-stopped
-  drain_seconds:
-    description:
-      - How long requests already begun may take when a container is replaced or removed.
-      - Given to the container as C(MODELSHIP_DRAIN_SECONDS).
-    type: int
-    default: 10
-  proxy:
-    description: The proxy in front of the containers. Without it, replacing a container refuses requests for a moment.
-    type: dict
-    suboptions:
-      image:
-        description:
-          - Image with HAProxy 2.6 or later (C(haproxy) on its C(PATH)) as C(repository@sha256:…).
-          - Its container uses the host's network and listens only on O(host_ip):O(port).
-        type: str
-        required: true
-      timeout:
-        description: Seconds of silence after which a request is given up.
-        type: int
-        default: 60
-  labels:
-    description: Further labels of the containers. Names that begin with C(io.modelship.) are reserved.
-    type: dict
-    default: {}
 seealso:
   - module: modelship.core.image_push
   - module: modelship.core.endpoint_verify
