@@ -123,13 +123,28 @@ def declare(parameters: t.Mapping[str, t.Any]) -> Declaration:
         cpus=limits.get("cpus"),
         pids=limits.get("pids"),
     )
-    health = {key: value for key, value in (parameters.get("health") or {}).items() if value is not None}
-    values["health"] = Health(**health)
-    if not values["health"].path.startswith("/"):
-        raise ModelshipError(f"health.path '{values['health'].path}' must begin with /")
-    if verify := parameters.get("verify"):
-        values["verification"] = Verification(release=verify["release"], protocol=verify.get("protocol") or "v2")
+    values["health"] = health_of(parameters) or Health()
+    values["verification"] = verification_of(parameters)
     return Declaration(**values)
+
+
+def health_of(parameters: t.Mapping[str, t.Any]) -> Health | None:
+    """Return the option C(health); ``None`` where it is not given.
+
+    :raises ModelshipError: its path is none.
+    """
+    if parameters.get("health") is None:
+        return None
+    health = Health(**{key: value for key, value in parameters["health"].items() if value is not None})
+    if not health.path.startswith("/"):
+        raise ModelshipError(f"health.path '{health.path}' must begin with /")
+    return health
+
+
+def verification_of(parameters: t.Mapping[str, t.Any]) -> Verification | None:
+    """Return the option C(verify); ``None`` where it is not given."""
+    verify = parameters.get("verify")
+    return Verification(release=verify["release"], protocol=verify.get("protocol") or "v2") if verify else None
 
 
 def unknown_images(parameters: t.Mapping[str, t.Any]) -> list[str]:

@@ -10,6 +10,7 @@ import typing as t
 from .._core.errors import ModelshipError
 from .._core.runner import Context, Outcome
 from .declaration import Declaration
+from .info import Info, Inquiry
 
 
 class Backend(t.Protocol):
@@ -20,6 +21,9 @@ class Backend(t.Protocol):
 
     def remove(self, name: str, context: Context) -> Outcome:
         """Remove all that belongs to the deployment *name*, and wait until it is gone."""
+
+    def info(self, inquiry: Inquiry, context: Context) -> Info:
+        """Tell what is served now; it only reads, and what is wrong with the deployment is told, not raised."""
 
 
 def backend(parameters: t.Mapping[str, t.Any]) -> Backend:

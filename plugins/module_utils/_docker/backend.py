@@ -14,15 +14,15 @@ from .._core.errors import ModelshipError
 from .._core.files import locked
 from .._core.runner import Context, Outcome
 from .._deployment.declaration import Declaration, check_name, image_by_digest
+from .._deployment.info import Info, Inquiry
 from . import ports
 from . import proxy as proxies
 from .apply import Run, remove_all
 from .client import Docker
-from .observe import Container, Observed, ask_ready, observe, replica_url
+from .info import RELEASE_LABEL, look, replica_facts
+from .observe import Observed, ask_ready, observe, replica_url
 from .plan import Plan, decide, unfit
 from .spec import PROXY, replica_spec
-
-_RELEASE_LABEL = "io.modelship.release"
 
 
 class DockerBackend:
@@ -45,11 +45,7 @@ class DockerBackend:
 
         :raises ModelshipError: it cannot be done; what served before still does.
         """
-        if declaration.replicas > 1 and self.options is None:
-            raise ModelshipError(
-                f"replicas {declaration.replicas} cannot share port {declaration.port} without a proxy: "
-                "set proxy.image, or use workers"
-            )
+        self._possible(declaration)
         if context.check:
             return self._apply(declaration, context)
         with locked(self._lock(declaration.name)):
@@ -62,6 +58,20 @@ class DockerBackend:
             return self._remove(name, context)
         with locked(self._lock(name)):
             return self._remove(name, context)
+
+    def info(self, inquiry: Inquiry, context: Context) -> Info:
+        """Tell what is served now; see :class:`.targets.Backend`."""
+        if inquiry.declaration is not None:
+            self._possible(inquiry.declaration)
+        observed = observe(self.docker, inquiry.name, strict=False)
+        return look(inquiry, self.options, observed, context.progress)
+
+    def _possible(self, declaration: Declaration) -> None:
+        if declaration.replicas > 1 and self.options is None:
+            raise ModelshipError(
+                f"replicas {declaration.replicas} cannot share port {declaration.port} without a proxy: "
+                "set proxy.image, or use workers"
+            )
 
     def _apply(self, declaration: Declaration, context: Context) -> Outcome:
         observed = observe(self.docker, declaration.name)
@@ -116,10 +126,10 @@ class DockerBackend:
             "state": "present",
             "image": declaration.image,
             "digest": declaration.digest,
-            "release": labels.get(_RELEASE_LABEL),
+            "release": labels.get(RELEASE_LABEL),
             "url": declaration.url,
             "strategy": "proxy" if self.options else "recreate",
-            "replicas": [_shown(item) for item in observed.replicas],
+            "replicas": [replica_facts(item) for item in observed.replicas],
             "proxy": {"container": proxy.ident, "name": proxy.name, "image": self.options.image}
             if proxy and self.options
             else None,
@@ -150,14 +160,3 @@ def _message(declaration: Declaration, plan: Plan, proxied: bool, check: bool) -
     else:
         how = "repaired"
     return f"{declaration.name} {would}{how} at {declaration.url}: {why}"
-
-
-def _shown(container: Container) -> dict[str, t.Any]:
-    health = "ready" if container.not_ready is None else "not ready"
-    return {
-        "container": container.ident,
-        "name": container.name,
-        "address": container.address,
-        "state": container.status,
-        "health": health if container.running else container.status,
-    }

@@ -114,7 +114,7 @@ def observe(docker: Docker, name: str, *, strict: bool = True) -> Observed:
 
 def ask_ready(replica: Container, declaration: Declaration, url: str) -> None:
     """Set ``not_ready`` of a running *replica*; one that has just started, or is busy, gets some time to answer."""
-    started = _age(replica.info)
+    started = age(replica.info)
     deadline = time.monotonic() + max(0.0, declaration.health.start_deadline - started)
     for attempt in range(1, 10_000):
         replica.not_ready = probe(url, declaration.health)
@@ -184,8 +184,8 @@ def _ours(kind: str, info: Info | None, name: str, strict: bool) -> Info | None:
     return info
 
 
-def _age(info: Info) -> float:
-    """Seconds since a container started."""
+def age(info: Info) -> float:
+    """Seconds since a container started; infinity where it never did."""
     text = info["State"].get("StartedAt", "")[:19]
     try:
         started = datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC)

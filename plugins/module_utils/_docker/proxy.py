@@ -28,6 +28,7 @@ CONFIG_FILE = "haproxy.cfg"
 TOKEN_VARIABLE = "MODELSHIP_PROXY_TOKEN"  # noqa: S105 - the variable's name
 _TOKEN_HEADER = "x-modelship-proxy"  # noqa: S105 - the header's name
 _BIND = re.compile(r"^  bind (\S+):(\d+)$", re.MULTILINE)
+_CHECK = re.compile(r"^  http-check send meth GET uri (\S+) ", re.MULTILINE)
 _SERVER = re.compile(r"^  server (\S+) ([0-9.]+):\d+$", re.MULTILINE)
 
 
@@ -144,6 +145,12 @@ def bind_of(text: str) -> tuple[str, int] | None:
     """Return the address and port that a configuration listens on."""
     found = _BIND.search(text)
     return (found[1], int(found[2])) if found else None
+
+
+def check_path_of(text: str) -> str | None:
+    """Return the path by which a configuration has replicas asked whether they are ready."""
+    found = _CHECK.search(text)
+    return found[1] if found else None
 
 
 def packed(text: str) -> bytes:
