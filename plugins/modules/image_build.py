@@ -39,7 +39,8 @@ options:
     choices: [oci, docker]
     default: oci
   base:
-    description: What is below. Exactly one of its options C(bootstrap), C(image) and C(layout). Required with O(builder=oci).
+    description: What is below. Exactly one of its options C(bootstrap), C(image), C(layout) and C(scratch). Required with
+      O(builder=oci).
     type: dict
     suboptions:
       bootstrap:
@@ -84,6 +85,9 @@ options:
       layout:
         description: Folder of an OCI layout with one image, or one for each platform.
         type: path
+      scratch:
+        description: V(true) for nothing at all, as a static program in O(files) needs.
+        type: bool
       username:
         description: User at the registry of the base.
         type: str
@@ -134,6 +138,29 @@ options:
   runtime:
     description: Folder of the serving package; it goes to C(/opt/modelship/app) under its own name.
     type: path
+  files:
+    description:
+      - Files of the host and links that go into the image, in a layer of their own below the release. They lie over whatever the
+        layers below have.
+      - They belong to root, and the folders above them have mode 0755. Time and owner on the host do not matter.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      dest:
+        description: Path in the image.
+        type: str
+        required: true
+      src:
+        description: File on the host; may be missing in check mode, where an earlier task would make it. This or C(link).
+        type: path
+      link:
+        description: What the symbolic link C(dest) points to. This or C(src).
+        type: str
+      mode:
+        description: Permissions of the file as in V('0755'). By default V('0755') where the owner may execute C(src), else
+          V('0644').
+        type: str
   release:
     description:
       - Folder of a release. It is checked by sha256 and goes to C(/opt/modelship/release), in the last layer alone.
@@ -264,6 +291,19 @@ EXAMPLES = r"""
       entrypoint: [/usr/sbin/haproxy, -W, -db, -f, /etc/haproxy/haproxy.cfg]
       stop_signal: SIGUSR1
 
+- name: Make an image of one static program and nothing else
+  modelship.core.image_build:
+    name: exporter
+    dest: /var/lib/modelship/images/exporter
+    cache: /var/cache/modelship
+    base:
+      scratch: true
+    files:
+      - src: /opt/exporter/exporter
+        dest: /usr/bin/exporter
+    config:
+      entrypoint: [/usr/bin/exporter]
+
 - name: Build a Dockerfile of one's own
   modelship.core.image_build:
     name: site
@@ -294,7 +334,7 @@ image:
       sample: /var/lib/modelship/images/digits
     layers:
       description:
-        - C(role) (V(base), V(dependencies), V(runtime) or V(release), and V(layer) with O(builder=docker)), C(digest),
+        - C(role) (V(base), V(dependencies), V(runtime), V(files) or V(release), and V(layer) with O(builder=docker)), C(digest),
           C(diff_id), C(size) and C(uncompressed_size) in bytes, the lowest first. In check mode those that are known.
       type: list
       elements: dict
@@ -379,7 +419,15 @@ BASE: dict[str, t.Any] = {
     "bootstrap": {"type": "dict", "options": BOOTSTRAP},
     "image": {"type": "str"},
     "layout": {"type": "path"},
+    "scratch": {"type": "bool"},
     **REGISTRY_OPTIONS,
+}
+
+FILES: dict[str, t.Any] = {
+    "dest": {"type": "str", "required": True},
+    "src": {"type": "path"},
+    "link": {"type": "str"},
+    "mode": {"type": "str"},
 }
 
 OPTIONS: dict[str, t.Any] = {
@@ -390,8 +438,8 @@ OPTIONS: dict[str, t.Any] = {
     "base": {
         "type": "dict",
         "options": BASE,
-        "required_one_of": [["bootstrap", "image", "layout"]],
-        "mutually_exclusive": [["bootstrap", "image", "layout"]],
+        "required_one_of": [["bootstrap", "image", "layout", "scratch"]],
+        "mutually_exclusive": [["bootstrap", "image", "layout", "scratch"]],
     },
     "refresh": {"type": "bool", "default": False},
     "requirements": {"type": "path"},
@@ -400,6 +448,14 @@ OPTIONS: dict[str, t.Any] = {
     "python_interpreter": {"type": "path"},
     "platform": {"type": "str"},
     "runtime": {"type": "path"},
+    "files": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": FILES,
+        "required_one_of": [["src", "link"]],
+        "mutually_exclusive": [["src", "link"]],
+    },
     "release": {"type": "path"},
     "bytecode": {"type": "bool", "default": True},
     "compression": {"type": "str", "choices": ["gzip", "none"], "default": "gzip"},

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the modelship authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The base of an image: Debian packages, an image of a registry, or one of an OCI layout."""
+"""The base of an image: Debian packages, an image of a registry, one of an OCI layout, or nothing."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def resolve_base(
     compress: bool,
     resolved: t.Callable[[list[Package]], None],
 ) -> Base:
-    """Return the base that *options* (``bootstrap``, ``image`` or ``layout``) name, fetched or made unless in check mode.
+    """Return the base that *options* name (``bootstrap``, ``image``, ``layout``, ``scratch``), made unless in check mode.
 
     :param resolved: called with the packages of a base that is about to be unpacked.
 
@@ -83,7 +83,9 @@ def resolve_base(
         return _pulled(options, store, platform, context)
     if options.get("layout"):
         return _of_layout(options["layout"], store, platform, context)
-    raise ModelshipError("base: name one of bootstrap, image and layout")
+    if options.get("scratch"):
+        return Base(key=content_key(scratch=True, platform=str(platform)), layers=[], inputs={"scratch": True})
+    raise ModelshipError("base: name one of bootstrap, image and layout, or set scratch to true")
 
 
 # Debian packages

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the modelship authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Building an image without a daemon: base, dependencies, runtime, release, each a layer named by what it is made of."""
+"""Building an image without a daemon: base, dependencies, runtime, files, release, each a layer named by what it is made of."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from . import bytecode, descriptors, wheels
 from .apt import Package
 from .bases import Base, facts_of_packages, resolve_base
 from .descriptors import Layer
+from .files import files_tree, parse_files
 from .layers import write_layer, zlib_is_usual
 from .layout import Layout
 from .platforms import parse_platform
@@ -77,6 +78,7 @@ class Build:
         self._bytecode = parameters.get("bytecode") is not False
         self._runtime = parameters.get("runtime") or ""
         self._requirements = parameters.get("requirements") or ""
+        self._files = parse_files(parameters.get("files") or [])
         given = parameters.get("requirements_exclude") or []
         # Patterns are relative, so what begins with a slash is a file of them.
         self._exclude_files = [each for each in given if each.startswith("/")]
@@ -85,6 +87,7 @@ class Build:
         self._release: Release | None = None
         self._release_unknown = ""
         self._wheels: list[dict[str, str]] = []
+        self._described: list[dict[str, t.Any]] | None = None
         self._lock = threading.Lock()
         self._root: Root | None = None
         self._fetched: concurrent.futures.Future[list[str]] | None = None
@@ -135,6 +138,9 @@ class Build:
             self._absent(
                 "runtime", f"runtime: {self._runtime} is not a Python package (no __init__.py): check the path"
             )
+        for each in self._files:
+            if each.src and not os.path.isfile(each.src):
+                self._absent("files", f"files: {each.src} is not a file: check the path")
         if "dependencies" not in self._missing:
             for path in self._exclude_files:
                 self._excludes += _read_patterns(path)
@@ -143,6 +149,12 @@ class Build:
         if not self._context.check:
             raise ModelshipError(message)
         self._missing[role] = f"there is no {message.split(': ', 1)[1].split(' is not ')[0]} yet"
+
+    def _described_files(self) -> list[dict[str, t.Any]]:
+        # Once in a run: programs are large to hash.
+        if self._described is None:
+            self._described = [each.described() for each in self._files]
+        return self._described
 
     # what each layer is made of
 
@@ -173,6 +185,11 @@ class Build:
             key = content_key(role="runtime", name=name, tree=tree_digest(self._runtime), **common)
             known = bool(base.key) or not self._bytecode
             steps.append(Step("runtime", "runtime", key if known else "", self._make_runtime, "" if known else why))
+        if "files" in self._missing:
+            steps.append(Step("files", "files", "", self._make_files, self._missing["files"]))
+        elif self._files:
+            key = content_key(role="files", files=self._described_files(), compress=self._compress)
+            steps.append(Step("files", "files", key, self._make_files))
         if self._release or self._release_unknown:
             key = (
                 content_key(role="release", release=self._release.digest, compress=self._compress)
@@ -195,7 +212,7 @@ class Build:
         missing = [step for step in steps if step.layer is None and not step.empty]
         if missing:
             self._store.sweep()
-        if any(step.role != "release" for step in missing) and self._root is not None:
+        if any(step.role not in ("files", "release") for step in missing) and self._root is not None:
             # Once, before the steps run side by side.
             self._root.facts()
         with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -281,6 +298,9 @@ class Build:
             bytecode.add_bytecode(tree, self._base_root())
         return self._write(tree, "runtime")
 
+    def _make_files(self) -> Layer | None:
+        return self._write(files_tree(self._files), "files")
+
     def _make_release(self) -> Layer | None:
         if self._release is None:
             raise AssertionError
@@ -302,6 +322,7 @@ class Build:
             else "",
             "requirements_exclude": self._excludes,
             "runtime": tree_digest(self._runtime) if self._runtime and "runtime" not in self._missing else "",
+            "files": [] if "files" in self._missing else self._described_files(),
             "release": self._release.digest if self._release else "",
             "platform": str(self._platform),
             "compression": "gzip" if self._compress else "none",

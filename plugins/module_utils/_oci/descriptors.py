@@ -27,7 +27,7 @@ MANIFEST_TYPES = (MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX)
 #: Layer media types of pulled images, mapped to the OCI type that a built image gives them.
 LAYER_TYPES = {LAYER: LAYER, LAYER_GZIP: LAYER_GZIP, DOCKER_LAYER: LAYER_GZIP}
 
-#: Annotation of a layer's descriptor in the manifest: ``base``, ``dependencies``, ``runtime`` or ``release``.
+#: Annotation of a layer's descriptor in the manifest: ``base``, ``dependencies``, ``runtime``, ``files`` or ``release``.
 ROLE = "io.modelship.role"
 
 EPOCH = "1970-01-01T00:00:00Z"
@@ -37,7 +37,7 @@ EPOCH = "1970-01-01T00:00:00Z"
 class Layer:
     """One layer of an image.
 
-    :param role: ``base``, ``dependencies``, ``runtime`` or ``release``.
+    :param role: ``base``, ``dependencies``, ``runtime``, ``files`` or ``release``.
     :param digest: ``sha256:…`` of the blob as stored and pushed.
     :param diff_id: ``sha256:…`` of the uncompressed tar archive.
     :param size: bytes of the blob.

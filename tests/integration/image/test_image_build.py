@@ -187,6 +187,34 @@ def test_it_runs_read_only_and_without_root(
     }
 
 
+def test_a_static_program_on_nothing_at_all(docker_engine: str, registry: Registry, tmp_path: Path) -> None:
+    program = "/sbin/ldconfig"
+    headers = subprocess.run(["readelf", "-l", program], capture_output=True, text=True).stdout
+    if not headers or "INTERP" in headers:
+        pytest.skip(f"NOT TESTED, {program} is no static program here, or readelf is not installed")
+    options: dict[str, Any] = {
+        "name": "static",
+        "cache": str(tmp_path / "cache"),
+        "base": {"scratch": True},
+        "files": [
+            {"src": program, "dest": "/opt/program", "mode": "0555"},
+            {"link": "../../opt/program", "dest": "/usr/bin/known"},
+        ],
+        "config": {"entrypoint": ["known", "--version"]},
+    }
+    assert build(options, tmp_path / "layout").changed
+    assert not build(options, tmp_path / "layout").changed
+    wanted = {"layout": str(tmp_path / "layout"), "repository": f"{registry.host}/static"}
+    reference = push_image(wanted, Context()).result["push"]["reference"]
+    try:
+        command = ["docker", "run", "--rm", "--read-only", "--cap-drop", "ALL", reference]
+        done = subprocess.run(command, capture_output=True, text=True)
+    finally:
+        subprocess.run(["docker", "image", "rm", reference], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("ldconfig ")
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Path]:
     """A Dockerfile that needs no base; the images built of it are removed."""
