@@ -194,6 +194,7 @@ def test_a_static_program_on_nothing_at_all(docker_engine: str, registry: Regist
         pytest.skip(f"NOT TESTED, {program} is no static program here, or readelf is not installed")
     options: dict[str, Any] = {
         "name": "static",
+        "builder": "oci",
         "cache": str(tmp_path / "cache"),
         "base": {"scratch": True},
         "files": [
