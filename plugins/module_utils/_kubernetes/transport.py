@@ -1,0 +1,318 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests to an API server over kept connections: credentials renewed, what may pass tried again, errors explained.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/ and RFC 9110 (which methods may be repeated).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import ssl
+import threading
+import time
+import typing as t
+
+from .access import Access
+from .errors import FIELD_CONFLICT, ApiError, BrokenAnswerError, explain, is_permanent
+from .wire import Connection, Head, ProxyRefusedError, dial, tunnel
+
+#: How long an API server may be away (a restart) before that is an error, if it has answered before …
+PATIENCE_S = 30.0
+#: … and if it never has: then its address is more likely to be wrong.
+FIRST_PATIENCE_S = 5.0
+_FIRST_DELAY_S = 0.1
+_LONGEST_DELAY_S = 4.0
+_CONNECT_S = 10.0
+#: A connection idle for less than this is used without asking whether the server has closed it.
+_FRESH_S = 0.5
+#: Answers that may be others a little later.
+_BUSY = frozenset({429, 500, 502, 503, 504})
+#: Those of them that say that nothing was done.
+_NOT_DONE = frozenset({429, 503})
+
+
+class Answer(t.NamedTuple):
+    """A whole answer; headers have lower-case names."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Request(t.NamedTuple):
+    """What is asked.
+
+    :param path: path and query, from the API server's root.
+    :param headers: further ones than those that every request has.
+    :param repeatable: doing it twice is as good as doing it once.
+    :param apply: a server-side apply, whose optimistic lock is the server's own affair.
+    """
+
+    method: str
+    path: str
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    repeatable: bool = False
+    apply: bool = False
+
+
+class _LostError(Exception):
+    """No whole answer came, because of *cause*; *sent*: the server may have seen the request."""
+
+    def __init__(self, cause: Exception, *, sent: bool, kept: bool = False) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.sent = sent
+        self.kept = kept
+
+
+class Transport:
+    """Connections to the API server of *access*, for any number of threads.
+
+    :param timeout: seconds to wait for one answer.
+    """
+
+    def __init__(self, access: Access, timeout: float) -> None:
+        self.access = access
+        self.timeout = timeout
+        self._idle: list[tuple[int, float, Connection]] = []
+        self._session: tuple[int, ssl.SSLSession] | None = None
+        self._answered = False
+        self._away_since: float | None = None
+        self._closing = threading.Event()
+
+    def close(self) -> None:
+        """Close the idle connections; what waits to try again gives up."""
+        self._closing.set()
+        while self._idle:
+            self._idle.pop()[2].close()
+
+    def ask(self, request: Request, *, patient: bool = True) -> Answer:
+        """Return the answer to *request*, whatever its status, after trying again what may pass.
+
+        :param patient: ``False``: answers are returned as they are, and a lost connection is opened at most once more.
+        :raises ApiError: no answer came.
+        :raises ModelshipError: the credentials or certificates cannot be used.
+        """
+        started, attempt, renewed = time.monotonic(), 0, False
+        while True:
+            generation = self.access.credentials.generation
+            try:
+                answer = self._exchange(request)
+            except _LostError as lost:
+                delay = self._delay_after_loss(request, lost, attempt, patient=patient)
+                if delay is None:
+                    raise self.lost(request, lost.cause) from lost.cause
+            else:
+                if answer.status == 401 and not renewed and self._renew(answer, generation):
+                    renewed = True
+                    continue
+                if not patient or not _may_pass(request, answer):
+                    return answer
+                left = started + PATIENCE_S - time.monotonic()
+                delay = max(_delay(attempt), _retry_after(answer))
+                if delay > left:
+                    return answer
+            attempt += 1
+            if self._closing.wait(delay):
+                patient = False
+
+    def stream(self, request: Request) -> tuple[Head, Connection]:
+        """Return the head of the answer to *request* and the connection on which its body follows; the caller closes it.
+
+        :raises OSError, BrokenAnswerError: no answer came. Nothing is tried again.
+        """
+        try:
+            return self._send(request)
+        except _LostError as lost:
+            raise lost.cause from None
+
+    def keep(self, connection: Connection) -> None:
+        """Take back *connection*, on which a whole answer has been read."""
+        generation = self.access.credentials.generation
+        if self._session is None and isinstance(connection.sock, ssl.SSLSocket) and connection.sock.session:
+            self._session = (generation, connection.sock.session)
+        if connection.reusable and not self._closing.is_set():
+            connection.before_read = None
+            self._idle.append((generation, time.monotonic(), connection))
+        else:
+            connection.close()
+
+    def lost(self, request: Request, cause: BaseException) -> ApiError:
+        """Return the error for a request without an answer."""
+        access = self.access
+        if isinstance(cause, ProxyRefusedError) and access.proxy is not None:
+            why = f"the proxy {access.proxy.host}:{access.proxy.port} did not connect to it: {cause}"
+        elif access.proxy is not None and isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
+            why = f"through the proxy {access.proxy.host}:{access.proxy.port}: {explain(cause, access.proxy.host, self.timeout)}"
+        else:
+            why = explain(cause, access.host, self.timeout)
+        return ApiError(f"cannot {_doing(request)} at {access.name}: {why}")
+
+    def refusal(self, request: Request, answer: Answer) -> ApiError:
+        """Return the error that *answer*, whose status is 400 or more, stands for."""
+        access, status = self.access, _status_object(answer.body)
+        message = str(status.get("message") or _beginning(answer.body) or "it does not say why")
+        for secret in access.credentials.secrets():
+            message = message.replace(secret, "<redacted>")
+        reason = str(status.get("reason") or "")
+        causes = [cause for cause in (status.get("details") or {}).get("causes") or [] if isinstance(cause, dict)]
+        if answer.status == 401:
+            text = (
+                f"{access.name} does not accept the credentials {access.credentials.description} (401 {message}): they are "
+                "wrong or have expired; log in again or give others"
+            )
+        else:
+            label = f"{answer.status} {reason}".strip()
+            text = f"{access.name} refused to {_doing(request)}: {message} ({label})"
+        conflict = any(cause.get("reason") == FIELD_CONFLICT for cause in causes)
+        return ApiError(
+            text, status=answer.status, reason=reason, causes=causes, kind="conflict" if conflict else "kubernetes"
+        )
+
+    def _renew(self, answer: Answer, generation: int) -> bool:
+        # through the API server's proxy a pod may answer 401 too; only the API server's own is a Status
+        return bool(_status_object(answer.body)) and self.access.credentials.renew(generation)
+
+    def _delay_after_loss(self, request: Request, lost: _LostError, attempt: int, *, patient: bool) -> float | None:
+        """Seconds after which to try again, or ``None`` if that is of no use."""
+        if is_permanent(lost.cause) or not (request.repeatable or not lost.sent):
+            return None
+        if lost.kept and attempt == 0:
+            return 0.0  # the server had closed the connection since; that says nothing about it
+        if not patient or self._away_since is None:
+            return None
+        patience = PATIENCE_S if self._answered else FIRST_PATIENCE_S
+        delay = _delay(attempt)
+        return delay if time.monotonic() + delay < self._away_since + patience else None
+
+    def _exchange(self, request: Request) -> Answer:
+        head, connection = self._send(request)
+        try:
+            body = b"".join(connection.body(head))
+        except (OSError, BrokenAnswerError, ValueError) as exc:
+            connection.close()
+            raise _LostError(exc, sent=True) from exc
+        self.keep(connection)
+        return Answer(head.status, head.headers, body)
+
+    def _send(self, request: Request) -> tuple[Head, Connection]:
+        access, started = self.access, time.monotonic()
+        headers = access.headers()  # first: an exec plugin may give a certificate with the token
+        target = access.prefix + request.path
+        if access.proxy is not None and access.scheme == "http":
+            target = f"http://{_authority(access)}{target}"
+            if access.proxy.authorization:
+                headers = [*headers, ("Proxy-Authorization", access.proxy.authorization)]
+        lines = [f"{request.method} {target} HTTP/1.1", f"Host: {_authority(access)}", "User-Agent: modelship"]
+        lines += [f"{name}: {value}" for name, value in (*headers, *request.headers)]
+        if request.body or request.method not in ("GET", "HEAD"):
+            lines.append(f"Content-Length: {len(request.body)}")
+        data = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + request.body
+        try:
+            connection = self._kept() or self._open()
+        except (OSError, ProxyRefusedError, BrokenAnswerError) as exc:
+            self._note_loss(started)
+            raise _LostError(exc, sent=False) from exc
+        try:
+            head = connection.send(data)
+        except (OSError, BrokenAnswerError, ValueError) as exc:
+            connection.close()
+            if not connection.answers or isinstance(exc, TimeoutError):
+                self._note_loss(started)
+            raise _LostError(exc, sent=True, kept=connection.answers > 0) from exc
+        self._answered, self._away_since = True, None
+        return head, connection
+
+    def _note_loss(self, started: float) -> None:
+        if self._away_since is None:
+            self._away_since = started
+
+    def _kept(self) -> Connection | None:
+        generation = self.access.credentials.generation
+        while True:
+            try:
+                made_with, since, connection = self._idle.pop()
+            except IndexError:
+                return None
+            if made_with == generation and (time.monotonic() - since < _FRESH_S or not connection.is_stale()):
+                return connection
+            connection.close()
+
+    def _open(self) -> Connection:
+        access = self.access
+        host, port = (access.proxy.host, access.proxy.port) if access.proxy else (access.host, access.port)
+        sock = dial(host, port, min(_CONNECT_S, self.timeout))
+        try:
+            if access.scheme == "https":
+                if access.proxy is not None:
+                    tunnel(sock, access.host, access.port, access.proxy.authorization)
+                context, session = access.ssl_context(), None
+                if self._session is not None and self._session[0] == access.credentials.generation:
+                    session = self._session[1]  # spares both sides the certificates' arithmetic
+                sock = context.wrap_socket(sock, server_hostname=access.tls_server_name, session=session)
+            sock.settimeout(self.timeout)
+        except BaseException:
+            sock.close()
+            raise
+        return Connection(sock)
+
+
+def _may_pass(request: Request, answer: Answer) -> bool:
+    """Tell whether the same request may be answered otherwise a little later."""
+    if answer.status in _BUSY:
+        return request.repeatable or answer.status in _NOT_DONE
+    if answer.status != 409:
+        return False
+    status = _status_object(answer.body)
+    details = status.get("details") or {}
+    if details.get("kind") == "resourcequotas":
+        return True  # two requests counted against one quota at once; nothing was done
+    causes = details.get("causes") or []
+    return request.apply and not any(cause.get("reason") == FIELD_CONFLICT for cause in causes)
+
+
+def _delay(attempt: int) -> float:
+    return float(min(_FIRST_DELAY_S * 2**attempt, _LONGEST_DELAY_S) * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+
+
+def _retry_after(answer: Answer) -> float:
+    value = answer.headers.get("retry-after", "")
+    return float(value) if value.isdigit() else 0.0
+
+
+def _status_object(body: bytes) -> dict[str, t.Any]:
+    try:
+        status = json.loads(body) if body[:1] == b"{" else None
+    except ValueError:
+        status = None
+    return status if isinstance(status, dict) and status.get("kind") == "Status" else {}
+
+
+def _beginning(body: bytes) -> str:
+    return " ".join(body[:400].decode("utf-8", "replace").split())[:200]
+
+
+def _authority(access: Access) -> str:
+    host = f"[{access.host}]" if ":" in access.host else access.host
+    return host if access.port == (443 if access.scheme == "https" else 80) else f"{host}:{access.port}"
+
+
+_VERBS = {"GET": "read", "POST": "create", "PUT": "replace", "PATCH": "change", "DELETE": "delete"}
+
+
+def _doing(request: Request) -> str:
+    """Say what *request* does: C(apply deployments digits in namespace shop)."""
+    path, _mark, query = request.path.partition("?")
+    parts = [part for part in path.split("/") if part]
+    parts = parts[2:] if parts[:1] == ["api"] else parts[3:] if parts[:1] == ["apis"] else []
+    where = ""
+    if parts[:1] == ["namespaces"] and len(parts) > 2:
+        where, parts = f" in namespace {parts[1]}", parts[2:]
+    verb = "apply" if request.apply else _VERBS.get(request.method, request.method)
+    if request.method == "GET" and "watch=1" in query:
+        verb = "watch"
+    return f"{verb} {'/'.join(parts) or path}{where}"
