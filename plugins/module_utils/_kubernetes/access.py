@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+import threading
 import typing as t
 import urllib.parse
 
@@ -64,6 +65,10 @@ class Access:
             raise wrong(f"'{self.server}' ({self.source}) is no URL: {exc}") from exc
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise wrong(f"'{self.server}' ({self.source}) is no URL of an API server: it must be https://host:port")
+        if parts.username is not None:
+            raise wrong(
+                f"the URL of {parts.hostname} ({self.source}) holds credentials: give them as a token or certificate"
+            )
         self.scheme, self.host, self.prefix = parts.scheme, parts.hostname, parts.path
         self.port = port or (443 if parts.scheme == "https" else 80)
         self.verify = not cluster.get("insecure-skip-tls-verify")
@@ -72,6 +77,7 @@ class Access:
         self.credentials = Credentials(selected, token)
         self.proxy = _proxy(proxy or str(cluster.get("proxy-url") or ""), self.scheme, self.host, self.port)
         self._context: tuple[int, ssl.SSLContext] | None = None
+        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -85,15 +91,16 @@ class Access:
         """
         return self.credentials.headers()
 
-    def ssl_context(self) -> ssl.SSLContext:
-        """Return the TLS settings with the client's certificate, the same object until that changes.
+    def ssl_context(self) -> tuple[int, ssl.SSLContext]:
+        """Return the credentials' generation and the TLS settings with its client certificate, the same until that changes.
 
         :raises ModelshipError: a certificate or a key cannot be used.
         """
-        generation = self.credentials.generation
-        if self._context is None or self._context[0] != generation:
-            self._context = (generation, self._new_context())
-        return self._context[1]
+        with self._lock:
+            generation = self.credentials.generation
+            if self._context is None or self._context[0] != generation:
+                self._context = (generation, self._new_context())
+            return self._context
 
     def _new_context(self) -> ssl.SSLContext:
         # not create_default_context: from Python 3.13 on it refuses authorities without a key identifier, which kubectl
@@ -135,7 +142,7 @@ def load_access(parameters: t.Mapping[str, t.Any]) -> Access:
     if given["api_server"]:
         cluster["server"] = given["api_server"]
     if given["ca_path"]:
-        cluster["certificate-authority"] = os.path.expanduser(given["ca_path"])
+        cluster["certificate-authority"] = os.path.expanduser(str(given["ca_path"]))
         cluster.pop("certificate-authority-data", None)
     verify = parameters.get("validate_certs")
     if verify is None and os.environ.get("K8S_AUTH_VERIFY_SSL"):
@@ -146,7 +153,7 @@ def load_access(parameters: t.Mapping[str, t.Any]) -> Access:
         cluster["tls-server-name"] = parameters["tls_server_name"]
     for option, name in (("client_cert", "client-certificate"), ("client_key", "client-key")):
         if given[option]:
-            user[name] = os.path.expanduser(given[option])
+            user[name] = os.path.expanduser(str(given[option]))
             user.pop(f"{name}-data", None)
     changed = Selected(selected.source, cluster, user, selected.context, selected.user_name, selected.base)
     return Access(changed, token=given["api_token"] or "", proxy=given["api_proxy"] or "")

@@ -23,6 +23,7 @@ __all__ = ["Api", "ApiError", "Resource"]
 Object = dict[str, t.Any]
 Item = t.TypeVar("Item")
 Result = t.TypeVar("Result")
+Results = list[Result | ModelshipError]
 
 _PAGE = 500
 #: What JSON may hold as it is but YAML must not; apply sends JSON as YAML.
@@ -283,7 +284,7 @@ class Api:
 
         return Watch(self._transport, query, relist, resource_version, stop).events()
 
-    def each(self, function: t.Callable[[Item], Result], items: t.Sequence[Item]) -> list[Result | ModelshipError]:
+    def each(self, function: t.Callable[[Item], Result], items: t.Sequence[Item]) -> Results[Result]:
         """Call *function* for all *items*, several at once; return results, or the errors in their places, in order.
 
         After the server could not be reached for one item, the others that have not begun get the same error.

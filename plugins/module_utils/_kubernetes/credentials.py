@@ -44,11 +44,11 @@ class Credentials:
         self._impersonation = _impersonation(user)
         self._renewal: t.Callable[[], None] | None = None
         if token:
-            self._authorization, self.description = f"Bearer {token.strip()}", "of option api_token"
+            self._authorization, self.description = _bearer(token, "of option api_token"), "of option api_token"
         elif user.get("auth-provider"):
             self._renewal = self._legacy
         elif user.get("token"):
-            self._authorization = f"Bearer {str(user['token']).strip()}"
+            self._authorization = _bearer(str(user["token"]), self.description)
         elif user.get("tokenFile"):
             self._renewal = self._token_file
         elif user.get("exec"):
@@ -96,15 +96,13 @@ class Credentials:
 
     def _token_file(self) -> None:
         path = self._selected.user["tokenFile"]
-        token = read_bytes(path, "tokenFile").decode("utf-8", "replace").strip()
-        if not token:
-            raise wrong(f"tokenFile {path} ({self._selected.source}) is empty")
-        self._authorization = f"Bearer {token}"
+        token = read_bytes(path, "tokenFile").decode("utf-8", "replace")
+        self._authorization = _bearer(token, f"in tokenFile {path} ({self._selected.source})")
         self._expires = time.time() + _TOKEN_FILE_S
 
     def _exec(self) -> None:
         answer = run_plugin(self._selected)
-        self._authorization = f"Bearer {answer.token}" if answer.token else ""
+        self._authorization = _bearer(answer.token, "of the exec plugin") if answer.token else ""
         if answer.certificate:
             self.certificate, self.key = answer.certificate, answer.key
         self._expires = None if answer.expires is None else answer.expires - _EARLY_S
@@ -128,8 +126,9 @@ class Credentials:
             "users": [{"name": "it", "user": {"auth-provider": self._selected.user["auth-provider"]}}],
         }
         try:
-            config.load_kube_config_from_dict(entry, client_configuration=configuration, persist_config=False)
-        except Exception as exc:  # noqa: BLE001 - whatever a provider's library raises
+            load: t.Any = config.load_kube_config_from_dict
+            load(entry, client_configuration=configuration, persist_config=False)
+        except Exception as exc:  # whatever a provider's library raises
             raise wrong(
                 f"auth-provider '{name}' of user '{self._selected.user_name}' fails: {type(exc).__name__}"
             ) from exc
@@ -137,6 +136,15 @@ class Credentials:
         if not self._authorization:
             raise wrong(f"auth-provider '{name}' of user '{self._selected.user_name}' gives no token: log in again")
         self._expires = time.time() + _TOKEN_FILE_S
+
+
+def _bearer(token: str, which: str) -> str:
+    stripped = token.strip()
+    if not stripped:
+        raise wrong(f"the token {which} is empty")
+    if not stripped.isascii() or not stripped.isprintable() or " " in stripped:
+        raise wrong(f"the token {which} is none: it holds characters that no token has")
+    return f"Bearer {stripped}"
 
 
 def _impersonation(user: Entry) -> Headers:

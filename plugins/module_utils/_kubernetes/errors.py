@@ -52,12 +52,20 @@ class BrokenAnswerError(Exception):
     """The connection ended before, or within, an answer, or what came is no HTTP."""
 
 
+class ProxyRefusedError(Exception):
+    """A proxy did not connect us to the server, but answered *status*."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def is_permanent(exc: BaseException) -> bool:
-    """Tell whether trying again cannot help: a certificate or a name is wrong."""
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return True
-    if isinstance(exc, ssl.SSLError):
-        return exc.reason is not None  # a TLS alert or no TLS at all; a mere cut has no reason
+    """Tell whether trying again cannot help: a certificate, a name or a proxy's password is wrong."""
+    if isinstance(exc, ssl.SSLError):  # all but a connection that was cut, as by a server that is starting
+        return not isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
+    if isinstance(exc, ProxyRefusedError):
+        return exc.status < 500
     return isinstance(exc, socket.gaierror) and exc.errno != socket.EAI_AGAIN
 
 
@@ -68,7 +76,7 @@ def explain(exc: BaseException, host: str, timeout: float) -> str:
             f"its certificate is not trusted ({exc.verify_message}): give the right certificate authority (ca_path, or "
             "certificate-authority in the kubeconfig), or tls_server_name if it is known by another name"
         )
-    if isinstance(exc, ssl.SSLError):
+    if isinstance(exc, ssl.SSLError) and is_permanent(exc):
         reason = (exc.reason or str(exc)).replace("_", " ").lower()
         if "wrong version number" in reason or "record layer failure" in reason:
             return "it does not speak TLS there: is the port right, or should the URL begin with http://?"
@@ -81,6 +89,6 @@ def explain(exc: BaseException, host: str, timeout: float) -> str:
         return "connection refused: is the API server running, and are address and port right?"
     if isinstance(exc, TimeoutError):
         return f"no answer within {timeout:g} s"
-    if isinstance(exc, ConnectionResetError | BrokenPipeError):
+    if isinstance(exc, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return "it closed the connection"
     return (getattr(exc, "strerror", None) or str(exc) or type(exc).__name__).lower()

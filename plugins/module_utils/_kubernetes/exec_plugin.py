@@ -76,7 +76,7 @@ def run_plugin(selected: Selected) -> ExecCredential:
 def _exec_info(entry: Entry, version: str, cluster: Entry) -> Entry:
     spec: Entry = {"interactive": False}
     if entry.get("provideClusterInfo"):
-        told = {
+        told: Entry = {
             name: cluster[name]
             for name in ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url", "disable-compression")
             if name in cluster

@@ -16,8 +16,8 @@ import time
 import typing as t
 
 from .access import Access
-from .errors import FIELD_CONFLICT, ApiError, BrokenAnswerError, explain, is_permanent
-from .wire import Connection, Head, ProxyRefusedError, dial, tunnel
+from .errors import FIELD_CONFLICT, ApiError, BrokenAnswerError, ProxyRefusedError, explain, is_permanent
+from .wire import Connection, Head, dial, tunnel
 
 #: How long an API server may be away (a restart) before that is an error, if it has answered before …
 PATIENCE_S = 30.0
@@ -26,10 +26,8 @@ FIRST_PATIENCE_S = 5.0
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 4.0
 _CONNECT_S = 10.0
-#: A connection idle for less than this is used without asking whether the server has closed it.
-_FRESH_S = 0.5
 #: Answers that may be others a little later.
-_BUSY = frozenset({429, 500, 502, 503, 504})
+BUSY = frozenset({429, 500, 502, 503, 504})
 #: Those of them that say that nothing was done.
 _NOT_DONE = frozenset({429, 503})
 
@@ -78,7 +76,7 @@ class Transport:
     def __init__(self, access: Access, timeout: float) -> None:
         self.access = access
         self.timeout = timeout
-        self._idle: list[tuple[int, float, Connection]] = []
+        self._idle: list[Connection] = []
         self._session: tuple[int, ssl.SSLSession] | None = None
         self._answered = False
         self._away_since: float | None = None
@@ -88,7 +86,7 @@ class Transport:
         """Close the idle connections; what waits to try again gives up."""
         self._closing.set()
         while self._idle:
-            self._idle.pop()[2].close()
+            self._idle.pop().close()
 
     def ask(self, request: Request, *, patient: bool = True) -> Answer:
         """Return the answer to *request*, whatever its status, after trying again what may pass.
@@ -105,7 +103,7 @@ class Transport:
             except _LostError as lost:
                 delay = self._delay_after_loss(request, lost, attempt, patient=patient)
                 if delay is None:
-                    raise self.lost(request, lost.cause) from lost.cause
+                    raise self.lost(request, lost.cause, self.timeout if lost.sent else _CONNECT_S) from lost.cause
             else:
                 if answer.status == 401 and not renewed and self._renew(answer, generation):
                     renewed = True
@@ -132,24 +130,24 @@ class Transport:
 
     def keep(self, connection: Connection) -> None:
         """Take back *connection*, on which a whole answer has been read."""
-        generation = self.access.credentials.generation
-        if self._session is None and isinstance(connection.sock, ssl.SSLSocket) and connection.sock.session:
-            self._session = (generation, connection.sock.session)
+        if self._session is None or self._session[0] != connection.generation:
+            session = getattr(connection.sock, "session", None)  # asked for once: it is copied each time
+            self._session = (connection.generation, session) if session is not None else None
         if connection.reusable and not self._closing.is_set():
             connection.before_read = None
-            self._idle.append((generation, time.monotonic(), connection))
+            self._idle.append(connection)
         else:
             connection.close()
 
-    def lost(self, request: Request, cause: BaseException) -> ApiError:
-        """Return the error for a request without an answer."""
-        access = self.access
+    def lost(self, request: Request, cause: BaseException, waited: float = 0) -> ApiError:
+        """Return the error for a request without an answer after *waited* seconds at most."""
+        access, waited = self.access, min(waited or self.timeout, self.timeout)
         if isinstance(cause, ProxyRefusedError) and access.proxy is not None:
             why = f"the proxy {access.proxy.host}:{access.proxy.port} did not connect to it: {cause}"
         elif access.proxy is not None and isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
-            why = f"through the proxy {access.proxy.host}:{access.proxy.port}: {explain(cause, access.proxy.host, self.timeout)}"
+            why = f"through the proxy {access.proxy.host}:{access.proxy.port}: {explain(cause, access.proxy.host, waited)}"
         else:
-            why = explain(cause, access.host, self.timeout)
+            why = explain(cause, access.host, waited)
         return ApiError(f"cannot {_doing(request)} at {access.name}: {why}")
 
     def refusal(self, request: Request, answer: Answer) -> ApiError:
@@ -167,6 +165,8 @@ class Transport:
             )
         else:
             label = f"{answer.status} {reason}".strip()
+            if "system:anonymous" in message:
+                message += "; no credentials are given that it knows"
             text = f"{access.name} refused to {_doing(request)}: {message} ({label})"
         conflict = any(cause.get("reason") == FIELD_CONFLICT for cause in causes)
         return ApiError(
@@ -235,35 +235,36 @@ class Transport:
         generation = self.access.credentials.generation
         while True:
             try:
-                made_with, since, connection = self._idle.pop()
+                connection = self._idle.pop()  # the one used last: the others may rest and be closed by the server
             except IndexError:
                 return None
-            if made_with == generation and (time.monotonic() - since < _FRESH_S or not connection.is_stale()):
+            if connection.generation == generation and not connection.is_stale():
                 return connection
             connection.close()
 
     def _open(self) -> Connection:
         access = self.access
         host, port = (access.proxy.host, access.proxy.port) if access.proxy else (access.host, access.port)
-        sock = dial(host, port, min(_CONNECT_S, self.timeout))
+        sock, generation = dial(host, port, min(_CONNECT_S, self.timeout)), access.credentials.generation
         try:
             if access.scheme == "https":
                 if access.proxy is not None:
                     tunnel(sock, access.host, access.port, access.proxy.authorization)
-                context, session = access.ssl_context(), None
-                if self._session is not None and self._session[0] == access.credentials.generation:
-                    session = self._session[1]  # spares both sides the certificates' arithmetic
+                generation, context = access.ssl_context()
+                made_with, session = self._session or (generation, None)
+                if made_with != generation:
+                    session = None  # else it spares both sides the certificates' arithmetic
                 sock = context.wrap_socket(sock, server_hostname=access.tls_server_name, session=session)
             sock.settimeout(self.timeout)
         except BaseException:
             sock.close()
             raise
-        return Connection(sock)
+        return Connection(sock, generation)
 
 
 def _may_pass(request: Request, answer: Answer) -> bool:
     """Tell whether the same request may be answered otherwise a little later."""
-    if answer.status in _BUSY:
+    if answer.status in BUSY:
         return request.repeatable or answer.status in _NOT_DONE
     if answer.status != 409:
         return False
@@ -280,7 +281,7 @@ def _delay(attempt: int) -> float:
 
 
 def _retry_after(answer: Answer) -> float:
-    value = answer.headers.get("retry-after", "")
+    value = answer.headers.get("retry-after", "")  # an API server gives seconds, never a date
     return float(value) if value.isdigit() else 0.0
 
 

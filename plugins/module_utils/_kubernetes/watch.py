@@ -10,8 +10,9 @@ import threading
 import time
 import typing as t
 
-from .errors import ApiError, BrokenAnswerError, is_permanent
-from .transport import Answer, Request, Transport
+from .errors import ApiError, BrokenAnswerError, ProxyRefusedError, is_permanent
+from .transport import BUSY, Answer, Request, Transport
+from .wire import Connection
 
 Object = dict[str, t.Any]
 
@@ -37,7 +38,7 @@ class _GoneError(Exception):
 class Watch:
     """The events of what *path* lists, from *version* on.
 
-    :param path: returns path and query of a watch that begins at the resourceVersion it is given.
+    :param path: returns path and query of a watch that begins at a resourceVersion and lasts some seconds.
     :param relist: lists anew; returns the list object.
     """
 
@@ -54,89 +55,92 @@ class Watch:
         self._relist = relist
         self._version = version
         self._stop = stop
+        self._vain = 0  # streams since the last event
+        self._renewed = False
+        self._away_since: float | None = None
 
     def events(self) -> t.Iterator[tuple[str, Object]]:
         """Yield (``ADDED`` | ``MODIFIED`` | ``DELETED``, object), and (``SYNC``, list) after a gap; see ``Api.watch``."""
-        delay, away_since = _FIRST_DELAY_S, None
         while not self._stop.is_set():
-            heard = False
+            delay = min(_FIRST_DELAY_S * 2**self._vain, _LONGEST_DELAY_S)
+            self._vain = min(self._vain + 1, 10)
             try:
-                for event in self._once():
-                    heard = True
-                    yield event
+                yield from self._stream()
             except _StoppedError:
                 return
             except _GoneError:
                 listed = self._relist()
                 self._version = listed["metadata"]["resourceVersion"]
                 yield "SYNC", listed
-                continue
             except ApiError as exc:
-                if exc.status not in (429, 500, 502, 503, 504):
+                if exc.status not in BUSY or self._given_up():
                     raise
-                problem: Exception = exc
-            except (OSError, BrokenAnswerError, ValueError) as exc:
-                if is_permanent(exc):
+            except (OSError, BrokenAnswerError, ProxyRefusedError, ValueError) as exc:
+                if is_permanent(exc) or self._given_up():
                     raise self._transport.lost(self._request(), exc) from exc
-                problem = exc
-            else:
-                heard, problem = True, TimeoutError()  # the server ended it, as it does from time to time
-                delay = 0.0
-            if heard:
-                away_since = None
-                delay = min(delay, _FIRST_DELAY_S)
-            elif away_since is None:
-                away_since = time.monotonic()
-            elif time.monotonic() - away_since > _PATIENCE_S:
-                raise problem if isinstance(problem, ApiError) else self._transport.lost(self._request(), problem)
             self._stop.wait(delay)
-            delay = min(max(delay, _FIRST_DELAY_S) * 2, _LONGEST_DELAY_S)
+
+    def _given_up(self) -> bool:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+        return time.monotonic() - self._away_since > _PATIENCE_S
 
     def _request(self) -> Request:
-        return Request("GET", self._path(self._version, _WATCH_S), repeatable=True)
+        accept = (("Accept", "application/json"),)
+        return Request("GET", self._path(self._version, _WATCH_S), headers=accept, repeatable=True)
 
-    def _once(self) -> t.Iterator[tuple[str, Object]]:
-        request, transport = self._request(), self._transport
-        generation = transport.access.credentials.generation
-        head, connection = transport.stream(request)
+    def _stream(self) -> t.Iterator[tuple[str, Object]]:
+        """Yield the events of one answer, until the server ends it."""
+        request = self._request()
+        generation = self._transport.access.credentials.generation
+        head, connection = self._transport.stream(request)
         try:
             if head.status != 200:
                 answer = Answer(head.status, head.headers, b"".join(connection.body(head)))
-                if head.status == 410:
-                    raise _GoneError
-                if head.status == 401 and transport.access.credentials.renew(generation):
-                    return
-                raise transport.refusal(request, answer)
-            heard_at = [time.monotonic()]
-
-            def look() -> None:
-                while not connection.readable(_LOOK_S):
-                    if self._stop.is_set():
-                        raise _StoppedError
-                    if time.monotonic() - heard_at[0] > _SILENCE_S:
-                        raise TimeoutError
-                heard_at[0] = time.monotonic()
-
-            connection.before_read = look
+                self._refused(request, answer, generation)
+                return
+            self._away_since, self._renewed = None, False
+            connection.before_read = self._patience(connection)
             rest = b""
             for piece in connection.body(head):
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
-                    if line.strip():
-                        event = self._event(json.loads(line))
-                        if event is not None:
-                            yield event
-            transport.keep(connection)
+                    event = self._event(json.loads(line)) if line.strip() else None
+                    if event is not None:
+                        self._vain = 0
+                        yield event
+            self._transport.keep(connection)
         except BaseException:
             connection.close()
             raise
 
+    def _patience(self, connection: Connection) -> t.Callable[[], None]:
+        """Return what waits until there is something to read, the consumer stops, or the server is silent for too long."""
+
+        def wait() -> None:
+            until = time.monotonic() + _SILENCE_S
+            while not connection.readable(_LOOK_S):
+                if self._stop.is_set():
+                    raise _StoppedError
+                if time.monotonic() > until:
+                    raise TimeoutError
+
+        return wait
+
+    def _refused(self, request: Request, answer: Answer, generation: int) -> None:
+        if answer.status == 410:
+            raise _GoneError
+        if answer.status == 401 and not self._renewed and self._transport.access.credentials.renew(generation):
+            self._renewed = True
+            return
+        raise self._transport.refusal(request, answer)
+
     def _event(self, event: Object) -> tuple[str, Object] | None:
         kind, obj = str(event["type"]), event["object"]
         if kind == "ERROR":
-            code = int(obj.get("code") or 500)
-            if code == 410:
+            status = int(obj.get("code") or 500)
+            if status == 410:
                 raise _GoneError
-            raise ApiError(f"the watch ended: {obj.get('message')}", status=code, reason=str(obj.get("reason") or ""))
+            raise self._transport.refusal(self._request(), Answer(status, {}, json.dumps(obj).encode()))
         self._version = obj["metadata"]["resourceVersion"]
         return None if kind == "BOOKMARK" else (kind, obj)

@@ -15,7 +15,7 @@ import socket
 import ssl
 import typing as t
 
-from .errors import BrokenAnswerError
+from .errors import BrokenAnswerError, ProxyRefusedError
 
 _READ = 1 << 18
 _MAX_HEAD = 1 << 18
@@ -31,8 +31,10 @@ class Head(t.NamedTuple):
 class Connection:
     """A connected socket with the HTTP/1.1 answers that come over it; one exchange at a time."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, generation: int = 0) -> None:
         self.sock = sock
+        #: The credentials' generation that it was opened with: it carries their client certificate.
+        self.generation = generation
         #: Called before each wait for data; it may raise to give up waiting.
         self.before_read: t.Callable[[], None] | None = None
         #: Whole answers read over this connection so far.
@@ -169,10 +171,6 @@ def dial(host: str, port: int, timeout: float) -> socket.socket:
     return sock
 
 
-class ProxyRefusedError(Exception):
-    """The proxy did not open a tunnel; the text says why."""
-
-
 def tunnel(sock: socket.socket, host: str, port: int, authorization: str) -> None:
     """Ask the HTTP proxy at the other end of *sock* for a tunnel to *host*:*port*.
 
@@ -185,6 +183,6 @@ def tunnel(sock: socket.socket, host: str, port: int, authorization: str) -> Non
         lines.append(f"Proxy-Authorization: {authorization}")
     head = Connection(sock).send(("\r\n".join(lines) + "\r\n\r\n").encode())
     if head.status == 407:
-        raise ProxyRefusedError("it wants other credentials (407): give them as http://user:password@host:port")
+        raise ProxyRefusedError("it wants other credentials (407): give them as http://user:password@host:port", 407)
     if not 200 <= head.status < 300:
-        raise ProxyRefusedError(f"it answered {head.status}")
+        raise ProxyRefusedError(f"it answered {head.status}", head.status)
