@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import typing as t
 
+from .._kubernetes.arguments import KUBERNETES_OPTIONS
+
 OPTIONS: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
-    "target": {"type": "str", "choices": ["docker"], "default": "docker"},
+    "target": {"type": "str", "choices": ["docker", "kubernetes"], "default": "docker"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "image": {"type": "str"},
     "replicas": {"type": "int", "default": 1},
@@ -55,4 +57,5 @@ OPTIONS: dict[str, t.Any] = {
         "options": {"image": {"type": "str", "required": True}, "timeout": {"type": "int", "default": 60}},
     },
     "labels": {"type": "dict", "default": {}},
+    **KUBERNETES_OPTIONS,
 }

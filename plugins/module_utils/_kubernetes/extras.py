@@ -1,0 +1,72 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever else a user wants applied and removed together with the deployment (``kubernetes.extra_resources``)."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._core.errors import ModelshipError
+from .objects import DEPLOYMENT, Key, Object, custom_kinds, key_of
+
+Namespaced = t.Callable[[str, str], bool]
+
+
+def extra_resources(
+    name: str, resources: t.Sequence[t.Any], namespace: str, taken: t.Iterable[Key], namespaced: Namespaced
+) -> list[Object]:
+    """Return *resources* with the label of the deployment *name*, each in *namespace* where it is in none.
+
+    :param taken: keys of the deployment's own objects.
+    :param namespaced: tells whether objects of an apiVersion and kind live in namespaces; not asked about the kinds of
+        CustomResourceDefinitions that are among *resources*, which the server may not know yet.
+    :raises ModelshipError: one of them is no object, or is there twice; the message has its index.
+    """
+    owners = dict.fromkeys(taken, "the deployment's own objects")
+    found: list[Object] = []
+    for index, item in enumerate(resources):
+        where = f"kubernetes.extra_resources[{index}]"
+        found.append(_identified(item, where))
+    customs = custom_kinds(found)
+    for index, obj in enumerate(found):
+        where = f"kubernetes.extra_resources[{index}]"
+        kind = (obj["apiVersion"], obj["kind"])
+        metadata = obj["metadata"]
+        if not (customs[kind] if kind in customs else namespaced(*kind)):
+            metadata.pop("namespace", None)
+        elif not metadata.get("namespace"):
+            metadata["namespace"] = namespace
+        metadata["labels"] = {**(metadata.get("labels") or {}), DEPLOYMENT: name}
+        key = key_of(obj)
+        if key in owners:
+            raise ModelshipError(f"{where} is refused: {key} is among {owners[key]} already")
+        owners[key] = f"the extra resources (index {index})"
+    return found
+
+
+def _identified(item: t.Any, where: str) -> Object:
+    if not isinstance(item, dict):
+        raise ModelshipError(f"{where} is no Kubernetes object: give apiVersion, kind, metadata.name …")
+    metadata = item.get("metadata")
+    for field, value in (
+        ("apiVersion", item.get("apiVersion")),
+        ("kind", item.get("kind")),
+        ("metadata.name", metadata.get("name") if isinstance(metadata, dict) else None),
+    ):
+        if not isinstance(value, str) or not value:
+            raise ModelshipError(
+                f"{where} has no {field}: a Kubernetes object needs apiVersion, kind and metadata.name"
+            )
+    if item["kind"].endswith("List") and isinstance(item.get("items"), list):
+        raise ModelshipError(f"{where} is a {item['kind']}: give its items instead")
+    return t.cast(Object, _without_nulls(item))
+
+
+def _without_nulls(value: t.Any) -> t.Any:
+    """Return a copy of *value* without fields that are null: the server drops them, and they would always differ."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
