@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - modelship.core.attributes
   - modelship.core.deployment
   - modelship.core.docker
+  - modelship.core.kubernetes
 attributes:
   diff_mode:
     description: Nothing is changed; how the declaration differs is returned in RV(deployment.drift).
@@ -85,6 +86,7 @@ deployment:
   contains:
     name: {description: The deployment's name., type: str, returned: success}
     target: {description: What runs it., type: str, returned: success}
+    namespace: {description: The namespace it was looked for in., type: str, returned: for kubernetes}
     exists: {description: "Whether anything of it was found, be it only a left-over.", type: bool, returned: success}
     state: {description: C(present) or C(absent)., type: str, returned: success}
     image: {description: The image that is served; null where nothing is., type: str, returned: success}
@@ -98,7 +100,8 @@ deployment:
       description:
         - The replicas, each with C(name), C(address), C(state) (the target's word for it), C(health) (C(ready), C(progressing)
           or C(failed)), C(reason) (why it is not ready) and C(image).
-        - For docker also C(container) (id) and C(serving), which tells whether it gets requests.
+        - For docker also C(container) (id) and C(serving), which tells whether it gets requests. For kubernetes also C(node) and
+          C(restarts).
       type: list
       elements: dict
       returned: success
@@ -140,7 +143,7 @@ deployment:
     strategy: {description: "C(proxy) or C(recreate); null where nothing runs.", type: str, returned: for docker}
     proxy: {description: "The proxy's C(container), C(name) and C(image); null without one.", type: dict, returned: for docker}
 error_kind:
-  description: "Kind of the failure: input, environment, docker."
+  description: "Kind of the failure: input, environment, docker, kubernetes."
   returned: failure
   type: str
 """
@@ -162,6 +165,7 @@ from ansible_collections.modelship.core.plugins.module_utils._deployment.info im
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend
 from ansible_collections.modelship.core.plugins.module_utils._docker.options import DOCKER_OPTIONS
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.options import CONNECTION_OPTIONS
 
 
 def examine(parameters: dict[str, t.Any], context: Context) -> Outcome:
@@ -180,7 +184,11 @@ def examine(parameters: dict[str, t.Any], context: Context) -> Outcome:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**{name: option for name, option in OPTIONS.items() if name != "state"}, **DOCKER_OPTIONS},
+        argument_spec={
+            **{name: option for name, option in OPTIONS.items() if name != "state"},
+            **DOCKER_OPTIONS,
+            **CONNECTION_OPTIONS,
+        },
         required_by={"registry_password": ["registry_username"]},
         supports_check_mode=True,
     )

@@ -42,9 +42,10 @@ class Play:
 class Playbooks:
     """Runs playbooks of the collection in an environment of their own: variables, free ports, a temporary home."""
 
-    def __init__(self, collections: Path, variables: dict[str, object]) -> None:
+    def __init__(self, collections: Path, variables: dict[str, object], inventory: str = "local") -> None:
         self.collections = collections
         self.variables = variables
+        self.inventory = inventory
 
     def run(self, playbook: str, *options: str, **variables: object) -> Play:
         """Run ``ansible-playbook modelship.core.<playbook>`` on this machine; *variables* override the environment's."""
@@ -58,7 +59,7 @@ class Playbooks:
         return [
             str(BIN / "ansible-playbook"),
             f"modelship.core.{playbook}",
-            *("-i", str(self.collections / "ansible_collections/modelship/core/inventories/local")),
+            *("-i", str(self.collections / "ansible_collections/modelship/core/inventories" / self.inventory)),
             *("-e", json.dumps({**self.variables, **variables})),
             *options,
         ]
