@@ -91,6 +91,11 @@ class Access:
         """
         return self.credentials.headers()
 
+    def generation(self) -> int:
+        """Return the number of the credentials that the next request has; they are renewed if they have expired."""
+        self.credentials.headers()
+        return self.credentials.generation
+
     def ssl_context(self) -> tuple[int, ssl.SSLContext]:
         """Return the credentials' generation and the TLS settings with its client certificate, the same until that changes.
 

@@ -213,7 +213,8 @@ class Api:
                         _encoded(obj),
                         _headers("application/json", "application/apply-patch+yaml"),
                         repeatable=True,
-                        apply=True,
+                        contended=not {"uid", "resourceVersion"} & obj["metadata"].keys(),
+                        verb="apply",
                     )
                 )
             ),

@@ -46,7 +46,8 @@ class Request(t.NamedTuple):
     :param path: path and query, from the API server's root.
     :param headers: further ones than those that every request has.
     :param repeatable: doing it twice is as good as doing it once.
-    :param apply: a server-side apply, whose optimistic lock is the server's own affair.
+    :param contended: a 409 that names no field only says that another write came first, and is worth another try.
+    :param verb: what it does, for messages.
     """
 
     method: str
@@ -54,7 +55,8 @@ class Request(t.NamedTuple):
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     repeatable: bool = False
-    apply: bool = False
+    contended: bool = False
+    verb: str = ""
 
 
 class _LostError(Exception):
@@ -97,7 +99,7 @@ class Transport:
         """
         started, attempt, renewed = time.monotonic(), 0, False
         while True:
-            generation = self.access.credentials.generation
+            generation = self.access.generation()
             try:
                 answer = self._exchange(request)
             except _LostError as lost:
@@ -190,12 +192,15 @@ class Transport:
         return delay if time.monotonic() + delay < self._away_since + patience else None
 
     def _exchange(self, request: Request) -> Answer:
+        started = time.monotonic()
         head, connection = self._send(request)
         try:
             body = b"".join(connection.body(head))
         except (OSError, BrokenAnswerError, ValueError) as exc:
             connection.close()
+            self._note_loss(started)
             raise _LostError(exc, sent=True) from exc
+        self._away_since = None
         self.keep(connection)
         return Answer(head.status, head.headers, body)
 
@@ -224,7 +229,7 @@ class Transport:
             if not connection.answers or isinstance(exc, TimeoutError):
                 self._note_loss(started)
             raise _LostError(exc, sent=True, kept=connection.answers > 0) from exc
-        self._answered, self._away_since = True, None
+        self._answered = True
         return head, connection
 
     def _note_loss(self, started: float) -> None:
@@ -273,7 +278,7 @@ def _may_pass(request: Request, answer: Answer) -> bool:
     if details.get("kind") == "resourcequotas":
         return True  # two requests counted against one quota at once; nothing was done
     causes = details.get("causes") or []
-    return request.apply and not any(cause.get("reason") == FIELD_CONFLICT for cause in causes)
+    return request.contended and not any(cause.get("reason") == FIELD_CONFLICT for cause in causes)
 
 
 def _delay(attempt: int) -> float:
@@ -307,13 +312,10 @@ _VERBS = {"GET": "read", "POST": "create", "PUT": "replace", "PATCH": "change", 
 
 def _doing(request: Request) -> str:
     """Say what *request* does: C(apply deployments digits in namespace shop)."""
-    path, _mark, query = request.path.partition("?")
+    path = request.path.partition("?")[0]
     parts = [part for part in path.split("/") if part]
     parts = parts[2:] if parts[:1] == ["api"] else parts[3:] if parts[:1] == ["apis"] else []
     where = ""
     if parts[:1] == ["namespaces"] and len(parts) > 2:
         where, parts = f" in namespace {parts[1]}", parts[2:]
-    verb = "apply" if request.apply else _VERBS.get(request.method, request.method)
-    if request.method == "GET" and "watch=1" in query:
-        verb = "watch"
-    return f"{verb} {'/'.join(parts) or path}{where}"
+    return f"{request.verb or _VERBS.get(request.method, request.method)} {'/'.join(parts) or path}{where}"

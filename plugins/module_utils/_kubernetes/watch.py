@@ -87,12 +87,12 @@ class Watch:
 
     def _request(self) -> Request:
         accept = (("Accept", "application/json"),)
-        return Request("GET", self._path(self._version, _WATCH_S), headers=accept, repeatable=True)
+        return Request("GET", self._path(self._version, _WATCH_S), headers=accept, repeatable=True, verb="watch")
 
     def _stream(self) -> t.Iterator[tuple[str, Object]]:
         """Yield the events of one answer, until the server ends it."""
         request = self._request()
-        generation = self._transport.access.credentials.generation
+        generation = self._transport.access.generation()
         head, connection = self._transport.stream(request)
         try:
             if head.status != 200:
