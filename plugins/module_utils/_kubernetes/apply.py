@@ -1,0 +1,130 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carrying a plan out: everything by server-side apply, what is independent at once."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from .._core.errors import ModelshipError
+from .._core.progress import Progress
+from .errors import ApiError
+from .objects import Key, Object, key_of, waves
+from .plan import Change, Plan, plan, scales
+from .prune import delete_all, no_guard, prune, wait_gone
+from .refusal import combined, explained, some
+
+if t.TYPE_CHECKING:
+    from .client import Api
+
+__all__ = ["Change", "Plan", "carry_out", "make_namespace", "plan", "prune"]
+
+#: How long what has just been made may take until the server knows it everywhere.
+_SETTLE_S = 15.0
+_PAUSE_S = 0.1
+
+
+def make_namespace(api: Api, plan: Plan) -> bool:
+    """Create the deployment's own namespace if *plan* does; the record and the Lease are kept in it.
+
+    :raises ModelshipError: the server refuses.
+    """
+    for change in plan.creates:
+        if change.key == Key("", "Namespace", "", plan.namespace):
+            _applied(api, change, force=False)
+            return True
+    return False
+
+
+def carry_out(
+    api: Api,
+    plan: Plan,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    guard: t.Callable[[], None] = no_guard,
+    deadline_s: float = 120.0,
+) -> list[Object]:
+    """Apply what *plan* says and return the live objects of all that is declared, in its order.
+
+    What is no longer declared is left to :func:`.prune.prune`, because pods of the old revision still need it; only an
+    autoscaler goes at once, which would set other replicas than are declared.
+
+    :param guard: called before each write; raises if this run must not write any more.
+    :param deadline_s: seconds to wait for what has to be gone first.
+    :raises ModelshipError: the server refuses; what was written before stays.
+    """
+    changes = {change.key: change for change in [*plan.creates, *plan.updates]}
+    live = {change.key: change.live for change in plan.unchanged}
+    if plan.going:
+        if progress:
+            progress.step(f"waiting until {some([key_of(obj) for obj in plan.going])} is gone")
+        wait_gone(api, plan.going, deadline_s)
+    fighting = [
+        obj
+        for obj in plan.prunes
+        if obj["kind"] == "HorizontalPodAutoscaler" and any(scales(obj, key) for key in changes)
+    ]
+    if fighting:
+        delete_all(api, fighting, deadline_s=deadline_s, guard=guard)
+    if changes and progress:
+        progress.step(f"applying {len(changes)} object{'s' if len(changes) > 1 else ''}")
+
+    def write(obj: Object) -> Object:
+        guard()
+        return _applied(api, changes[key_of(obj)], force=force)
+
+    for wave in waves(change.desired for change in changes.values()):
+        errors = []
+        for obj, result in zip(wave, api.each(write, wave), strict=True):
+            if isinstance(result, ModelshipError):
+                errors.append(explained(result, obj))
+            else:
+                live[key_of(obj)] = result
+        if errors:
+            raise combined(errors)
+        for obj in wave:
+            if obj["kind"] == "CustomResourceDefinition":
+                _await_kind(api, obj)
+    return [t.cast(Object, live[key_of(obj)]) for obj in plan.desired]
+
+
+def _applied(api: Api, change: Change, *, force: bool) -> Object:
+    """Apply one object, again for a while where what it needs has been made only just now."""
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        try:
+            return api.apply(change.desired, force=force or change.force)
+        except ApiError as exc:
+            if not _is_too_early(exc, change) or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_S)
+
+
+def _is_too_early(error: ApiError, change: Change) -> bool:
+    if error.status == 403 and change.desired["kind"] == "Pod":
+        return "serviceaccount" in error.message and "not found" in error.message  # made by a controller a moment later
+    # a new kind is served a moment after its definition says so; a missing namespace stays missing
+    return error.status == 404 and "." in change.key.group and "could not find the requested resource" in error.message
+
+
+def _await_kind(api: Api, definition: Object) -> None:
+    """Wait until the kind of *definition* is served.
+
+    :raises ModelshipError: the server does not accept its names.
+    """
+    deadline = time.monotonic() + _SETTLE_S
+    name = definition["metadata"]["name"]
+    version, reason = definition["apiVersion"], "the server does not say why"
+    while True:
+        found = api.get(version, definition["kind"], "", name) or {}
+        conditions = {item["type"]: item for item in (found.get("status") or {}).get("conditions") or []}
+        if (conditions.get("Established") or {}).get("status") == "True":
+            return
+        if (names := conditions.get("NamesAccepted") or {}).get("status") == "False":
+            reason = str(names.get("message"))
+        if time.monotonic() > deadline:
+            raise ModelshipError(f"CustomResourceDefinition {name} is not established: {reason}", kind="kubernetes")
+        time.sleep(_PAUSE_S)

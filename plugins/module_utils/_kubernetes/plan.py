@@ -1,0 +1,364 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is to be done to make a cluster what is declared: read and tried by the server, nothing written."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import typing as t
+
+from .._core.diff import Difference
+from .._core.errors import ModelshipError
+from .difference import changed_paths, shown
+from .errors import ApiError
+from .managed import comparable, is_adopted, is_kept, is_provably_equal, our_fields, owner_of, replicas_to_hold
+from .objects import (
+    ADOPTED,
+    APPLIED,
+    Key,
+    Object,
+    annotations_of,
+    custom_kinds,
+    is_going,
+    key_of,
+    labels_of,
+    prepared,
+)
+from .observe import Observed, fetch, is_namespace_ours, observe
+from .record import Record
+from .refusal import Conflict, combined, conflict_error, conflicts_of, explained, some
+from .vacancy import others_in
+
+if t.TYPE_CHECKING:
+    from .client import Api
+
+
+#: Field, manager and subresource by which a HorizontalPodAutoscaler sets replicas.
+_AUTOSCALED = ("spec.replicas", "kube-controller-manager", "scale")
+
+
+@dataclasses.dataclass
+class Change:
+    """One declared object.
+
+    :param desired: what is applied, with the deployment's marks.
+    :param live: what is there; ``None`` where nothing is.
+    :param result: what the server said that it becomes (dry run); ``None`` where it was not asked.
+    :param force: take fields over from other managers, for this object alone.
+    """
+
+    key: Key
+    desired: Object
+    live: Object | None = None
+    result: Object | None = None
+    force: bool = False
+
+
+@dataclasses.dataclass
+class Plan:
+    """What is to be done.
+
+    :param namespace: the deployment's.
+    :param desired: all declared objects with their marks, in the order of the declaration.
+    :param prunes: live objects to delete, once what replaces them is healthy.
+    :param releases: live objects that existed before: they are given up, not deleted.
+    :param going: live objects that are being deleted, and must be gone before they are made again.
+    :param reasons: why, one clause an object; empty where there is nothing to do.
+    """
+
+    name: str
+    namespace: str
+    desired: list[Object]
+    difference: Difference
+    creates: list[Change] = dataclasses.field(default_factory=list)
+    updates: list[Change] = dataclasses.field(default_factory=list)
+    unchanged: list[Change] = dataclasses.field(default_factory=list)
+    prunes: list[Object] = dataclasses.field(default_factory=list)
+    releases: list[Object] = dataclasses.field(default_factory=list)
+    going: list[Object] = dataclasses.field(default_factory=list)
+    reasons: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is to be done."""
+        return bool(self.creates or self.updates or self.prunes or self.releases)
+
+    @property
+    def left(self) -> list[Key]:
+        """What is given up rather than deleted."""
+        return [key_of(obj) for obj in self.releases]
+
+
+def plan(
+    api: Api,
+    name: str,
+    desired: t.Sequence[Object],
+    record: Record | None,
+    *,
+    namespace: str = "",
+    force: bool = False,
+    check: bool = False,
+    previous: Plan | None = None,
+) -> Plan:
+    """Compare *desired* with what is there; what cannot be compared here is tried by a server-side dry run.
+
+    :param namespace: of the deployment; by default the context's.
+    :param force: fields that other managers own are to be taken over.
+    :param check: what does not exist yet is tried too, because nothing will be written after.
+    :param previous: a plan made shortly before, whose tries hold for objects that did not change since.
+    :raises ModelshipError: kind C(conflict), C(foreign), C(input) or C(kubernetes); all objects concerned are named.
+    """
+    namespace = namespace or api.access.namespace
+    customs = custom_kinds(desired)
+
+    def namespaced(version: str, kind: str) -> bool:
+        return customs[version, kind] if (version, kind) in customs else api.resource(version, kind).namespaced
+
+    wanted = prepared(desired, name, namespace, namespaced)
+    not_served = {item for item in customs if not api.serves(*item)}
+    declared = [(obj["apiVersion"], key_of(obj)) for obj in wanted]
+    observed = observe(api, name, namespace, declared, record, not_served)
+    result = Plan(name, namespace, wanted, Difference(f"deployment {name}"), warnings=list(observed.warnings))
+    _check_namespaces(result, observed)
+    missing = [
+        (version, key)
+        for version, key in declared
+        if key not in observed.ours
+        and not (key.kind == "Namespace" and key.name in observed.namespaces)
+        and (version, key.kind) not in not_served
+        and observed.namespaces.get(key.namespace, True) is not None
+    ]
+    live = {**observed.ours, **fetch(api, missing)}
+    _find_prunes(api, result, observed, {key for _version, key in declared})
+    doubtful = _classify(result, live, observed, previous)
+    _try(api, result, doubtful, not_served, observed, force=force, check=check)
+    _describe(result, record)
+    return result
+
+
+def _check_namespaces(plan: Plan, observed: Observed) -> None:
+    declared = {obj["metadata"]["name"] for obj in plan.desired if obj["kind"] == "Namespace"}
+    used = {obj["metadata"]["namespace"] for obj in plan.desired if obj["metadata"].get("namespace")}
+    for name, live in observed.namespaces.items():
+        if live is not None and is_going(live) and name in {plan.namespace, *used}:
+            raise ModelshipError(
+                f"namespace {name} is being deleted: wait until it is gone, then run again", kind="kubernetes"
+            )
+        if live is None and name in used and name not in declared:
+            raise ModelshipError(
+                f"namespace {name} does not exist: create it, or set kubernetes.create_namespace for the deployment's own"
+            )
+
+
+def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key]) -> None:
+    namespaces = []
+    for key, obj in observed.ours.items():
+        if key in declared or is_going(obj) or owner_of(obj) is None or is_kept(obj):
+            continue
+        if is_adopted(obj):
+            plan.releases.append(obj)
+        elif obj["kind"] != "Namespace":
+            plan.prunes.append(obj)
+        elif key.name != plan.namespace:
+            namespaces.append(obj)
+    ours = list(plan.prunes)
+    for obj in namespaces:
+        space = obj["metadata"]["name"]
+        if others := others_in(api, space, plan.name, ours):
+            plan.warnings.append(f"namespace {space} is no longer declared, but left because of {some(others)} in it")
+        else:
+            plan.prunes.append(obj)
+
+
+def _classify(plan: Plan, live: dict[Key, Object], observed: Observed, previous: Plan | None) -> list[Change]:
+    """Sort what needs no question into *plan*; return the existing objects that the server has to be asked about."""
+    tried = {change.key: change for change in [*previous.updates, *previous.unchanged]} if previous else {}
+    doubtful = []
+    for obj in plan.desired:
+        change = Change(key_of(obj), obj)
+        if obj["kind"] == "Namespace" and _keep_namespace(plan, change, observed):
+            continue
+        change.live = found = change.live or live.get(change.key)
+        if found is not None and is_going(found):
+            plan.going.append(found)
+            change.live = found = None
+        if found is None:
+            plan.creates.append(change)
+            continue
+        _check_owner(plan, change.key, found)
+        if is_provably_equal(obj, found):
+            plan.unchanged.append(change)
+            continue
+        change.desired = _adapted(obj, found)
+        before = tried.get(change.key)
+        if before and before.live and before.desired == change.desired and _version(before.live) == _version(found):
+            change.result, change.force = before.result, before.force
+        doubtful.append(change)
+    return doubtful
+
+
+def _keep_namespace(plan: Plan, change: Change, observed: Observed) -> bool:
+    """A namespace that existed is used as it is; tell whether that was decided here."""
+    name = change.key.name
+    if name not in observed.namespaces:
+        return False
+    change.live = observed.namespaces[name]
+    if change.live is None:
+        plan.creates.append(change)
+        return True
+    if name != plan.namespace or is_namespace_ours(change.live, plan.name, plan.namespace):
+        return False
+    plan.unchanged.append(change)
+    return True
+
+
+def _check_owner(plan: Plan, key: Key, live: Object) -> None:
+    owner = owner_of(live)
+    if owner not in (None, (plan.name, plan.namespace)):
+        other = f"{owner[0]} in namespace {owner[1]}" if owner else ""
+        raise ModelshipError(
+            f"{key} belongs to the deployment {other}: declare it only there, or rename it", kind="foreign"
+        )
+
+
+def _adapted(obj: Object, live: Object) -> Object:
+    """Return *obj* with what depends on the live object: the mark of adoption, and replicas that are handed over."""
+    adopting = our_fields(live) is None
+    replicas = replicas_to_hold(obj, live)
+    if not adopting and not is_adopted(live) and replicas is None:
+        return obj
+    obj = copy.deepcopy(obj)
+    if adopting or is_adopted(live):
+        obj["metadata"]["annotations"][ADOPTED] = "true"
+    if replicas is not None:
+        obj["spec"]["replicas"] = replicas
+    return obj
+
+
+def _version(obj: Object) -> tuple[str, str]:
+    return obj["metadata"].get("uid", ""), obj["metadata"].get("resourceVersion", "")
+
+
+def _try(
+    api: Api,
+    plan: Plan,
+    doubtful: list[Change],
+    not_served: t.Container[tuple[str, str]],
+    observed: Observed,
+    *,
+    force: bool,
+    check: bool,
+) -> None:
+    """Ask the server what becomes of *doubtful* (and, in check mode, of what is made or deleted), all at once."""
+    questions = [change for change in doubtful if change.result is None]
+    if check:
+        questions += _askable(plan, not_served, observed)
+    creates = {change.key for change in plan.creates}
+    conflicts: list[Conflict] = []
+    errors: list[ModelshipError] = []
+
+    def ask(change: Change) -> Object:
+        return api.apply(change.desired, force=force or change.force, dry_run=True)
+
+    for change, answer in zip(questions, api.each(ask, questions), strict=True):
+        if isinstance(answer, ModelshipError):
+            found = conflicts_of(answer, change.key)
+            if found and _is_left_by_autoscaler(api, plan, change.key, found):
+                change.force = True
+                answer = _or_error(ask, change)
+                found = conflicts_of(answer, change.key) if isinstance(answer, ModelshipError) else []
+            conflicts += found
+        if not isinstance(answer, ModelshipError):
+            change.result = answer
+        elif not conflicts_of(answer, change.key):
+            if isinstance(answer, ApiError) and answer.status == 404 and change.key in creates:
+                # what it refers to is to be made first
+                plan.warnings.append(f"{change.key} could not be tried: {answer.message}")
+            else:
+                errors.append(explained(answer, change.desired))
+    if check:
+        answers = api.each(lambda obj: api.delete(obj, dry_run=True), plan.prunes)
+        errors += [answer for answer in answers if isinstance(answer, ModelshipError)]
+    if conflicts:
+        errors.insert(0, conflict_error(conflicts))
+    if errors:
+        raise combined(errors)
+    for change in doubtful:
+        same = change.live and change.result and comparable(change.live) == comparable(change.result)
+        (plan.unchanged if same else plan.updates).append(change)
+
+
+def _or_error(function: t.Callable[[Change], Object], change: Change) -> Object | ModelshipError:
+    try:
+        return function(change)
+    except ModelshipError as exc:
+        return exc
+
+
+def _askable(plan: Plan, not_served: t.Container[tuple[str, str]], observed: Observed) -> list[Change]:
+    """Return the new objects that can be tried before others are made; warn of the rest."""
+    going = {key_of(obj) for obj in plan.going}
+    asked, untried = [], []
+    for change in plan.creates:
+        obj, key = change.desired, change.key
+        kind = (obj["apiVersion"], obj["kind"])
+        no_place = bool(key.namespace) and observed.namespaces.get(key.namespace, True) is None
+        # a pod needs its service account at once
+        if no_place or kind in not_served or kind == ("v1", "Pod") or key in going:
+            untried.append(str(key))
+        else:
+            asked.append(change)
+    if untried:
+        plan.warnings.append(
+            f"{some(untried)} could not be tried by the server, because what they need (namespace, kind, "
+            "service account) does not exist yet"
+        )
+    return asked
+
+
+def _is_left_by_autoscaler(api: Api, plan: Plan, key: Key, conflicts: list[Conflict]) -> bool:
+    """Tell whether the only conflict is about replicas that an autoscaler set which is gone, or is to go."""
+    if any(item[1:] != _AUTOSCALED for item in conflicts):
+        return False
+    pruned = {key_of(obj) for obj in plan.prunes}
+    autoscalers = api.list("autoscaling/v2", "HorizontalPodAutoscaler", key.namespace)[0]
+    return not any(scales(obj, key) and key_of(obj) not in pruned for obj in autoscalers)
+
+
+def scales(autoscaler: Object, key: Key) -> bool:
+    """Tell whether *autoscaler* sets the replicas of the object *key*."""
+    target = autoscaler["spec"]["scaleTargetRef"]
+    return (autoscaler["metadata"]["namespace"], target["kind"], target["name"]) == (key.namespace, key.kind, key.name)
+
+
+def _describe(plan: Plan, record: Record | None) -> None:
+    good = {(obj["kind"], obj["metadata"]["name"]) for obj in record.good.objects} if record and record.good else set()
+    for change in plan.creates:
+        key = change.key
+        _old, new = shown(change.desired, None, change.result or change.desired)
+        plan.difference.add(str(key), None, new)
+        why = "was deleted" if (key.kind, key.name) in good else "does not exist yet"
+        plan.reasons.append(f"{key} {why}")
+    for change in plan.updates:
+        old, new = shown(change.desired, change.live, change.result)
+        plan.difference.add(str(change.key), old, new)
+        plan.reasons.append(f"{change.key} {_why(change, changed_paths(old, new))}")
+    for obj in plan.prunes:
+        plan.difference.add(str(key_of(obj)), shown(comparable(obj), obj, None)[0], None)
+        plan.reasons.append(f"{key_of(obj)} is no longer declared")
+    for obj in plan.releases:
+        plan.difference.add(f"{key_of(obj)} (labels)", labels_of(obj), {})
+        plan.reasons.append(f"{key_of(obj)} is no longer declared; it existed before, so it is only given up")
+
+
+def _why(change: Change, paths: list[str]) -> str:
+    where = f" ({some(paths)})" if paths else ""
+    live = t.cast(Object, change.live)
+    if our_fields(live) is None:
+        return f"exists and is taken over{where}"
+    if annotations_of(live).get(APPLIED) == annotations_of(change.desired).get(APPLIED):
+        return f"was changed by others{where}"
+    return f"is declared otherwise{where}"

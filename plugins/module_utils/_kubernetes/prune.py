@@ -1,0 +1,144 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deleting what is ours and no longer declared, and giving up what was there before us."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from .._core.errors import ModelshipError
+from .._core.progress import Progress
+from .errors import ApiError
+from .objects import MANAGER, Object, annotations_of, is_going, key_of, labels_of, waves
+from .observe import fetch
+from .refusal import combined, some
+
+if t.TYPE_CHECKING:
+    from .client import Api
+    from .plan import Plan
+
+#: These own pods; they are gone only when their pods are.
+_OWN_PODS = frozenset(("CronJob", "DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet"))
+_OUR_PREFIX = "modelship.io/"
+_FIRST_LOOK_S = 0.05
+_SLOWEST_LOOK_S = 1.0
+
+
+def no_guard() -> None:
+    """Stand for a check before each write where none is needed."""
+
+
+def prune(
+    api: Api,
+    plan: Plan,
+    progress: Progress,
+    *,
+    deadline_s: float = 120.0,
+    guard: t.Callable[[], None] = no_guard,
+) -> None:
+    """Delete what *plan* found to be no longer declared, and wait until it is gone; give up what existed before.
+
+    :param guard: called before each write; raises if this run must not write any more.
+    :raises ModelshipError: the server refuses, or something is not gone after *deadline_s* seconds.
+    """
+    for obj in plan.releases:
+        guard()
+        release(api, obj)
+    if plan.prunes:
+        progress.step(f"removing {some([key_of(obj) for obj in plan.prunes])}")
+        delete_all(api, plan.prunes, deadline_s=deadline_s, guard=guard)
+
+
+def delete_all(
+    api: Api, objects: t.Sequence[Object], *, deadline_s: float, guard: t.Callable[[], None] = no_guard
+) -> None:
+    """Delete live *objects*, those that refer to others first, and wait until all are gone, their pods too.
+
+    :raises ModelshipError: the server refuses, or something is not gone in time.
+    """
+    deadline = time.monotonic() + deadline_s
+
+    def delete(obj: Object) -> bool:
+        guard()
+        return api.delete(obj, propagation="Foreground" if obj["kind"] in _OWN_PODS else "Background")
+
+    for wave in waves(objects, backwards=True):
+        fresh = [obj for obj in wave if not is_going(obj)]
+        if errors := [result for result in api.each(delete, fresh) if isinstance(result, ModelshipError)]:
+            raise combined(errors)
+        wait_gone(api, wave, deadline - time.monotonic())
+
+
+def wait_gone(api: Api, objects: t.Sequence[Object], deadline_s: float) -> None:
+    """Wait until none of the live *objects* is there any more; one made anew under the same name counts as gone.
+
+    :raises ModelshipError: something is still there after *deadline_s* seconds; the message names its finalizers.
+    """
+    deadline = time.monotonic() + deadline_s
+    left = {key_of(obj): obj for obj in objects}
+    pause = 0.0
+    while left:
+        time.sleep(pause)
+        pause = min(max(pause * 1.5, _FIRST_LOOK_S), _SLOWEST_LOOK_S)
+        found = fetch(api, [(obj["apiVersion"], key) for key, obj in left.items()])
+        left = {
+            key: found[key]
+            for key, obj in left.items()
+            if key in found and found[key]["metadata"].get("uid") == obj["metadata"].get("uid")
+        }
+        if left and time.monotonic() > deadline:
+            raise ModelshipError(
+                f"not gone after {deadline_s:.0f} s: {some([_held(obj) for obj in left.values()])}; run again to go on waiting",
+                kind="kubernetes",
+            )
+
+
+def release(api: Api, obj: Object) -> None:
+    """Give up the live *obj*, which existed before we applied to it: it loses what only we declared, and our marks.
+
+    Where it could not be without that (a Deployment without an image), it stays as it is and only our marks go.
+
+    :raises ModelshipError: the server refuses.
+    """
+    key = key_of(obj)
+    metadata: dict[str, t.Any] = {"name": key.name}
+    if key.namespace:
+        metadata["namespace"] = key.namespace
+    nothing = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata}
+    try:
+        api.apply({**nothing, "metadata": {**metadata, "uid": obj["metadata"]["uid"]}})
+    except ApiError as exc:
+        if exc.status in (404, 409):
+            return  # it is gone, or another one by now
+        if exc.status != 422:
+            raise
+        _forget(api, obj)
+
+
+def _forget(api: Api, obj: Object) -> None:
+    key = key_of(obj)
+    metadata = obj["metadata"]
+    patch = {
+        "resourceVersion": metadata["resourceVersion"],
+        "labels": {name: None for name in labels_of(obj) if name.startswith(_OUR_PREFIX)},
+        "annotations": {name: None for name in annotations_of(obj) if name.startswith(_OUR_PREFIX)},
+        "managedFields": [
+            entry
+            for entry in metadata.get("managedFields") or []
+            if (entry.get("manager"), entry.get("operation")) != (MANAGER, "Apply")
+        ],
+    }
+    api.request(
+        "PATCH",
+        api.path(obj["apiVersion"], obj["kind"], key.namespace, key.name),
+        query={"fieldManager": f"{MANAGER}-release"},
+        body={"metadata": patch},
+        content_type="application/merge-patch+json",
+    )
+
+
+def _held(obj: Object) -> str:
+    finalizers = obj["metadata"].get("finalizers")
+    return f"{key_of(obj)} (held by {', '.join(finalizers)})" if finalizers else str(key_of(obj))

@@ -1,0 +1,157 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the API server refuses, told so that a user can act on it, and without the values of secrets."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import typing as t
+
+from .._core.errors import ModelshipError
+from .._core.redaction import is_secret_name
+from .errors import FIELD_CONFLICT, ApiError
+from .objects import Key, Object, key_of
+
+_MANAGER = re.compile(r'conflict with "(?P<manager>[^"]*)"(?: with subresource "(?P<subresource>[^"]*)")?')
+_IMMUTABLE = re.compile(r"immutable|may not change|cannot (be )?change|updates to .* forbidden|cannot be updated", re.I)
+#: A value as validation prints it, where it is short and plain; anything else is a dump of a whole structure.
+_PLAIN = re.compile(
+    r'^(?:Invalid|Unsupported|Duplicate) value: (?P<value>"(?:[^"\\]|\\.){0,80}"|[-\w.]{0,40}): (?P<why>.*)$'
+)
+_VALUE = re.compile(r"^(?:Invalid|Unsupported|Duplicate) value: ")
+_TYPED = re.compile(r"got &value\.\w+\{Value:.*?\}(?=\s|$)")
+
+
+class Conflict(t.NamedTuple):
+    """A declared *field* that *manager* (through *subresource*, or empty) owns with another value."""
+
+    key: Key
+    field: str
+    manager: str
+    subresource: str
+
+    def __str__(self) -> str:
+        through = f" ({self.subresource})" if self.subresource else ""
+        return f"{self.field} is managed by {self.manager}{through}"
+
+
+def conflicts_of(error: ModelshipError, key: Key) -> list[Conflict]:
+    """Return the conflicts with other field managers that *error*, an answer to applying *key*, reports."""
+    found = []
+    for cause in error.causes if isinstance(error, ApiError) and error.status == 409 else []:
+        if cause.get("reason") == FIELD_CONFLICT:
+            match = _MANAGER.search(cause.get("message") or "")
+            manager = match["manager"] if match else "another manager"
+            subresource = (match["subresource"] or "") if match else ""
+            found.append(Conflict(key, str(cause.get("field") or "").lstrip("."), manager, subresource))
+    return found
+
+
+def conflict_error(conflicts: t.Sequence[Conflict]) -> ModelshipError:
+    """Return the one error that tells all *conflicts*, with the managers by name."""
+    by_key: dict[Key, list[Conflict]] = {}
+    for conflict in conflicts:
+        by_key.setdefault(conflict.key, []).append(conflict)
+    told = "; ".join(f"{key}: {', '.join(str(item) for item in items)}" for key, items in by_key.items())
+    return ModelshipError(
+        f"{told}: give them up there, leave them out here, or take them over with kubernetes.force",
+        kind="conflict",
+        conflicts=[
+            {"object": str(item.key), "field": item.field, "manager": item.manager, "subresource": item.subresource}
+            for item in conflicts
+        ],
+    )
+
+
+def explained(error: ModelshipError, obj: Object) -> ModelshipError:
+    """Return the error to show where the server refused to apply *obj*: what field, why, and what to do."""
+    if not isinstance(error, ApiError) or error.unreachable:
+        return error
+    key = key_of(obj)
+    if conflicts := conflicts_of(error, key):
+        return conflict_error(conflicts)
+    if error.status == 422 and error.causes:
+        secret = obj["kind"] == "Secret"
+        reasons = [f"{cause.get('field')}: {_short(str(cause.get('message')), secret)}" for cause in error.causes]
+        advice = ""
+        if any(_IMMUTABLE.search(reason) for reason in reasons):
+            advice = f". {_what_to_do(key, obj)}"
+        message = f"{key} is refused: {'; '.join(dict.fromkeys(reasons))}{advice}"
+    else:
+        message = _TYPED.sub("got a value of another type", error.message)
+        message = "; ".join(line.strip() for line in message.splitlines() if line.strip())
+    return ApiError(_scrubbed(message, obj), status=error.status, reason=error.reason, causes=error.causes)
+
+
+def combined(errors: t.Sequence[ModelshipError]) -> ModelshipError:
+    """Return one error for several, of the kind of the first; field conflicts are told together."""
+    first = errors[0]
+    told = list(dict.fromkeys(error.message for error in errors))
+    if len(told) == 1:
+        return first
+    rest = f"; and {len(told) - 5} more" if len(told) > 5 else ""
+    return ModelshipError("; ".join(told[:5]) + rest, kind=first.kind, **first.details)
+
+
+def some(names: t.Sequence[object], most: int = 5) -> str:
+    """Return the first *most* of *names* and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(str(name) for name in names[:most]) + rest
+
+
+def _short(message: str, secret: bool) -> str:
+    """Return what validation says without a dump of the object (which can hold secrets) and without its diff."""
+    message = message.split("\n", 1)[0]
+    if _VALUE.match(message):
+        if not secret and (match := _PLAIN.match(message)):
+            return f"{match['value']}: {match['why']}"
+        return message.rpartition(": ")[2]
+    return message.removeprefix("Forbidden: ")
+
+
+def _what_to_do(key: Key, obj: Object) -> str:
+    resource = f"{key.kind.lower()}.{key.group}" if key.group else key.kind.lower()
+    where = f"--namespace {key.namespace} " if key.namespace else ""
+    delete = f"kubectl {where}delete {resource} {key.name}"
+    if key.kind == "PersistentVolumeClaim":
+        return (
+            "Of a claim only the size can change: it can grow once it is bound, if its storage class allows it. "
+            f"Declare the storage under another name, or delete it and what it holds ({delete}) and run again"
+        )
+    if key.kind == "Job":
+        return (
+            f"What a Job runs cannot change once it exists: give it another name, or delete it ({delete}) and run again"
+        )
+    if obj.get("immutable"):
+        return f"It is declared immutable: give it another name, or delete it ({delete}) and run again"
+    return f"This cannot change once it exists: delete it ({delete}) and run again, or give it another name"
+
+
+def _scrubbed(message: str, obj: Object) -> str:
+    """Take the values of secrets out of *message*, which a server or a webhook composed."""
+    for value in sorted(_secrets_in(obj), key=len, reverse=True):
+        message = message.replace(value, "<redacted>")
+    return message
+
+
+def _secrets_in(value: t.Any) -> set[str]:
+    found: set[str] = set()
+    if isinstance(value, dict):
+        if value.get("kind") == "Secret":
+            for text in (value.get("data") or {}).values():
+                found.add(str(text))
+                try:
+                    found.add(base64.b64decode(str(text), validate=True).decode())
+                except (binascii.Error, UnicodeDecodeError):
+                    continue
+        if isinstance(name := value.get("name"), str) and isinstance(text := value.get("value"), str):
+            found |= {text} if is_secret_name(name) else set()
+        for item in value.values():
+            found |= _secrets_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            found |= _secrets_in(item)
+    return {text for text in found if len(text) >= 4}

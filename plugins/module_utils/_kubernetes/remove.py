@@ -1,0 +1,192 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Removing a deployment: all that is its own, and its namespace where nothing else is left in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from .._core.diff import Difference
+from .._core.errors import ModelshipError
+from .._core.runner import Context
+from .difference import shown
+from .lease import Lease
+from .managed import comparable, is_adopted, is_kept, owner_of
+from .objects import Key, Object, is_going, key_of, labels_of
+from .observe import is_namespace_ours, observe
+from .prune import delete_all, no_guard, release, wait_gone
+from .record import Record, drop_record, load_record, record_name
+from .refusal import combined, some
+from .vacancy import others_in
+
+if t.TYPE_CHECKING:
+    from .client import Api
+
+
+@dataclasses.dataclass
+class Removal:
+    """What was removed, or would be.
+
+    :param kept: what is left and why, one clause each.
+    """
+
+    changed: bool
+    difference: Difference
+    message: str
+    removed: list[Key]
+    kept: list[str]
+    warnings: list[str]
+
+
+@dataclasses.dataclass
+class _Found:
+    """What there is to remove.
+
+    :param objects: to delete; *adopted* to give up; *namespaces* to delete if nothing else is in them.
+    """
+
+    objects: list[Object]
+    adopted: list[Object]
+    kept: list[Object]
+    namespaces: list[Object]
+    record: Record
+    warnings: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.objects or self.adopted or self.record.stored)
+
+
+def remove(
+    api: Api,
+    name: str,
+    namespace: str,
+    record: Record | None,
+    context: Context,
+    *,
+    deadline_s: float = 300.0,
+) -> Removal:
+    """Remove all that belongs to the deployment *name* in *namespace*, and wait until it is gone.
+
+    Claims with ``keep`` stay; what existed before the deployment is given up. The namespace goes only if the deployment
+    made it and nothing else is in it.
+
+    :param record: as loaded, or ``None`` to load it.
+    :raises ModelshipError: the server refuses, another run is at work, or something is not gone in time.
+    """
+    found = _find(api, name, namespace, record)
+    going = [obj for obj in found.namespaces if is_going(obj)]
+    if going and not context.check:
+        wait_gone(api, going, deadline_s)
+        found = _find(api, name, namespace, None)
+    if context.check:
+        answers = api.each(lambda obj: api.delete(obj, dry_run=True), found.objects)
+        if errors := [answer for answer in answers if isinstance(answer, ModelshipError)]:
+            raise combined(errors)
+        leaving, kept = _vacant(api, name, found)
+        return _result(name, found, leaving, kept, check=True)
+    if not found:
+        leaving, kept = _vacant(api, name, found)
+        if not leaving:
+            return _result(name, found, [], kept, check=False)
+    lease = Lease(api, namespace, name) if _can_lock(found, namespace) else None
+    if lease is None:
+        return _carry_out(api, name, namespace, found, context, deadline_s, no_guard)
+    with lease:
+        found = _find(api, name, namespace, None)
+        return _carry_out(api, name, namespace, found, context, deadline_s, lease.check)
+
+
+def _find(api: Api, name: str, namespace: str, record: Record | None) -> _Found:
+    record = record if record is not None else load_record(api, namespace, name)
+    observed = observe(api, name, namespace, [], record)
+    found = _Found([], [], [], [], record, list(observed.warnings))
+    namespaces = {key.name: obj for key, obj in observed.ours.items() if key.kind == "Namespace"}
+    own = observed.namespaces.get(namespace)
+    if own is not None and is_namespace_ours(own, name, namespace):
+        namespaces[namespace] = own
+    for key, obj in observed.ours.items():
+        if key.kind == "Namespace" or owner_of(obj) is None:
+            continue
+        if is_kept(obj):
+            found.kept.append(obj)
+        elif is_adopted(obj):
+            found.adopted.append(obj)
+        else:
+            found.objects.append(obj)
+    for obj in namespaces.values():
+        (found.adopted if is_adopted(obj) else found.namespaces).append(obj)
+    return found
+
+
+def _can_lock(found: _Found, namespace: str) -> bool:
+    """Whether there is a place for the Lease: a deployment whose namespace is gone leaves only what is elsewhere."""
+    return found.record.stored != "" or any(
+        obj["metadata"].get("namespace") == namespace or obj["metadata"]["name"] == namespace
+        for obj in [*found.objects, *found.adopted, *found.namespaces]
+    )
+
+
+def _carry_out(
+    api: Api,
+    name: str,
+    namespace: str,
+    found: _Found,
+    context: Context,
+    deadline_s: float,
+    guard: t.Callable[[], None],
+) -> Removal:
+    if found.objects:
+        context.progress.step(f"removing {some([key_of(obj) for obj in found.objects])}")
+        delete_all(api, found.objects, deadline_s=deadline_s, guard=guard)
+    for obj in found.adopted:
+        guard()
+        release(api, obj)
+    leaving, kept = _vacant(api, name, found)
+    guard()
+    if found.record.stored:
+        drop_record(api, namespace, name)
+    if leaving:
+        context.progress.step(f"removing {some([key_of(obj) for obj in leaving])}")
+        delete_all(api, leaving, deadline_s=deadline_s, guard=guard)
+    return _result(name, found, leaving, kept, check=False)
+
+
+def _vacant(api: Api, name: str, found: _Found) -> tuple[list[Object], list[str]]:
+    """Return which of the namespaces can go, and which cannot and why."""
+    leaving, kept = [], []
+    for obj in found.namespaces:
+        space = obj["metadata"]["name"]
+        try:
+            others = others_in(api, space, name, found.objects)
+        except ModelshipError as exc:
+            kept.append(f"namespace {space} is kept: {exc.message}")
+            continue
+        if others:
+            kept.append(f"namespace {space} is kept, because {some(others)} {'are' if len(others) > 1 else 'is'} in it")
+        else:
+            leaving.append(obj)
+    return leaving, kept
+
+
+def _result(name: str, found: _Found, leaving: list[Object], kept: list[str], *, check: bool) -> Removal:
+    gone = [*found.objects, *leaving]
+    difference = Difference(f"deployment {name}")
+    for obj in gone:
+        difference.add(str(key_of(obj)), shown(comparable(obj), obj, None)[0], None)
+    for obj in found.adopted:
+        difference.add(f"{key_of(obj)} (labels)", labels_of(obj), {})
+    kept = [
+        *(f"{key_of(obj)} is kept as declared" for obj in found.kept),
+        *(f"{key_of(obj)} existed before, so it is only given up" for obj in found.adopted),
+        *kept,
+    ]
+    changed = bool(gone or found.adopted or found.record.stored)
+    removed = [key_of(obj) for obj in gone]
+    if changed:
+        told = some(removed) if removed else f"its record {record_name(name)}"
+        message = f"{name} {'would be' if check else 'is'} removed: {told}"
+    else:
+        message = f"{name} is absent"
+    return Removal(changed, difference, "; ".join([message, *kept]), removed, kept, found.warnings)
