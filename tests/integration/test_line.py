@@ -140,6 +140,13 @@ def test_check_mode_in_the_steady_state_reports_nothing_to_do(line: Playbooks) -
     assert play.recap["changed"] == 0, play.output
 
 
+def test_deploy_alone_finds_the_release_of_the_image(line: Playbooks) -> None:
+    play = line.run("deploy")
+    assert play.rc == 0, play.output
+    assert play.recap["changed"] == 0, play.output
+    assert "golden answers; latency" in play.output
+
+
 def test_a_changed_gate_retrains_nothing_and_a_missed_gate_keeps_the_old_release(line: Playbooks) -> None:
     before = _call(line, "/predict", {"image": _digits()[0]})[1]["release"]
     play = line.run("site", modelship_gates={**GATES, "accuracy": 0.81})
