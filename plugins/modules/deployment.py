@@ -125,7 +125,6 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.modelship.core.plugins.module_utils._core.redaction import is_secret_name
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import PROGRESS_OPTION, Context, Outcome, run
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import (
     declare,
@@ -133,8 +132,10 @@ from ansible_collections.modelship.core.plugins.module_utils._deployment.declara
     unknown_images,
 )
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
+from ansible_collections.modelship.core.plugins.module_utils._deployment.secrets import secret_values
 from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend
 from ansible_collections.modelship.core.plugins.module_utils._docker.options import DOCKER_OPTIONS
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.options import CONNECTION_OPTIONS
 
 
 def deploy(parameters: dict[str, t.Any], context: Context) -> Outcome:
@@ -149,13 +150,12 @@ def deploy(parameters: dict[str, t.Any], context: Context) -> Outcome:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**OPTIONS, **DOCKER_OPTIONS, **PROGRESS_OPTION},
+        argument_spec={**OPTIONS, **DOCKER_OPTIONS, **CONNECTION_OPTIONS, **PROGRESS_OPTION},
         required_if=[("state", "present", ["image"])],
         required_by={"registry_password": ["registry_username"]},
         supports_check_mode=True,
     )
-    secrets = (value for name, value in module.params["environment"].items() if is_secret_name(name))
-    module.no_log_values.update(str(value) for value in secrets if value)
+    module.no_log_values.update(secret_values(module.params))
     run(module, deploy)
 
 

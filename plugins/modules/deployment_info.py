@@ -152,7 +152,6 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.modelship.core.plugins.module_utils._core.redaction import is_secret_name
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context, Outcome, run
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import (
     check_name,
@@ -163,6 +162,7 @@ from ansible_collections.modelship.core.plugins.module_utils._deployment.declara
 )
 from ansible_collections.modelship.core.plugins.module_utils._deployment.info import Inquiry
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
+from ansible_collections.modelship.core.plugins.module_utils._deployment.secrets import secret_values
 from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend
 from ansible_collections.modelship.core.plugins.module_utils._docker.options import DOCKER_OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.options import CONNECTION_OPTIONS
@@ -192,8 +192,7 @@ def main() -> None:
         required_by={"registry_password": ["registry_username"]},
         supports_check_mode=True,
     )
-    secrets = (value for name, value in module.params["environment"].items() if is_secret_name(name))
-    module.no_log_values.update(str(value) for value in secrets if value)
+    module.no_log_values.update(secret_values(module.params))
     run(module, examine)
 
 

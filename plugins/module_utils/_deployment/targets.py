@@ -35,4 +35,8 @@ def backend(parameters: t.Mapping[str, t.Any]) -> Backend:
         from .._docker.backend import DockerBackend
 
         return DockerBackend(parameters)
-    raise ModelshipError(f"target '{parameters['target']}' is not known: use docker")
+    if parameters["target"] == "kubernetes":
+        from .._kubernetes.backend import KubernetesBackend
+
+        return KubernetesBackend(parameters)
+    raise ModelshipError(f"target '{parameters['target']}' is not known: use docker or kubernetes")

@@ -1,0 +1,134 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deployments on a Kubernetes cluster."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._core.runner import Context, Outcome
+from .._deployment.declaration import Declaration, check_name
+from .._deployment.info import Info, Inquiry
+from . import golden
+from .access import load_access
+from .apply import Plan, make_namespace
+from .client import Api
+from .declared import KubernetesOptions
+from .endpoint import inside, reachable
+from .info import look, replica_facts
+from .lease import Lease
+from .manifests import render
+from .objects import Object, key_of
+from .record import load_record
+from .remove import remove
+from .rollout import Rollout, Settings, serving_pods
+
+
+class KubernetesBackend:
+    """The target ``kubernetes``; it runs anywhere that reaches the API server.
+
+    :param parameters: the module's; of them the connection's, ``namespace`` and ``kubernetes`` are read here.
+    :raises ModelshipError: an option cannot be right, or there is no usable kubeconfig.
+    """
+
+    def __init__(self, parameters: t.Mapping[str, t.Any]) -> None:
+        self.options = KubernetesOptions.from_parameters(parameters)
+        access = load_access(parameters)
+        self.namespace = self.options.namespace or access.namespace
+        self.api = Api(access, timeout=parameters["timeout"])
+
+    def apply(self, declaration: Declaration, context: Context) -> Outcome:
+        """Make the deployment what is declared; see :class:`.targets.Backend`.
+
+        :raises ModelshipError: it cannot be done. Before the first write nothing has changed; after it the last good
+            revision is put back, if there is one.
+        """
+        options = self.options
+        settings = Settings(options.rollout.deadline, force=options.force, waits=options.wait)
+        desired = self._render(declaration)
+        rollout = Rollout(self.api, self.namespace, declaration, desired, settings, context.progress)
+        record = load_record(self.api, self.namespace, declaration.name)
+        found = rollout.plan(record, check=context.check)
+        live = [change.live for change in found.unchanged if change.live is not None]
+        if context.check:
+            rollout.previous = rollout.current = record.good
+        elif found.changed:
+            # the record and the Lease are kept in the namespace
+            make_namespace(self.api, found)
+            with Lease(self.api, self.namespace, declaration.name) as lease:
+                found, live = rollout.perform(found, lease)
+        else:
+            live = rollout.settle(found, record)
+        return Outcome(
+            changed=found.changed,
+            result={"deployment": self._result(declaration, found, live, rollout)},
+            difference=found.difference,
+            message=self._message(declaration, found, context.check),
+            warnings=found.warnings,
+        )
+
+    def remove(self, name: str, context: Context) -> Outcome:
+        """Remove the deployment *name*; see :class:`.targets.Backend`."""
+        check_name(name)
+        deadline = self.options.rollout.deadline
+        removal = remove(self.api, name, self.namespace, None, context, deadline_s=deadline)
+        gone: dict[str, t.Any] = {
+            "name": name,
+            "target": "kubernetes",
+            "namespace": self.namespace,
+            "state": "absent",
+            "replicas": [],
+            "objects": [str(key) for key in removal.removed],
+            "kept": removal.kept,
+            "previous": None,
+        }
+        return Outcome(
+            changed=removal.changed,
+            result={"deployment": gone},
+            difference=removal.difference,
+            message=removal.message,
+            warnings=removal.warnings,
+        )
+
+    def info(self, inquiry: Inquiry, context: Context) -> Info:
+        """Tell what is served now; see :class:`.targets.Backend`."""
+        desired = self._render(inquiry.declaration) if inquiry.declaration else None
+        return look(self.api, self.namespace, inquiry, desired, context.progress)
+
+    def _render(self, declaration: Declaration) -> list[Object]:
+        return render(
+            declaration,
+            self.options,
+            self.namespace,
+            kinds=self.api.serves,
+            namespaced=lambda version, kind: self.api.resource(version, kind).namespaced,
+        )
+
+    def _result(self, declaration: Declaration, found: Plan, live: list[Object], rollout: Rollout) -> dict[str, t.Any]:
+        name = declaration.name
+        previous, current = rollout.previous, rollout.current
+        pods = serving_pods(self.api, self.namespace, name) if live else []
+        replaced = previous if previous and previous.image != declaration.image else None
+        return {
+            "name": name,
+            "target": "kubernetes",
+            "state": "present",
+            "namespace": self.namespace,
+            "image": declaration.image,
+            "digest": declaration.digest,
+            "release": golden.served_release(self.api, pods),
+            "url": reachable(self.api, live, name),
+            "service": inside(live, name),
+            "revision": current.number if current else None,
+            "replicas": [replica_facts(pod) for pod in pods],
+            "objects": [str(key_of(obj)) for obj in found.desired],
+            "previous": {"image": replaced.image, "release": replaced.release} if replaced else None,
+            "reasons": found.reasons,
+        }
+
+    def _message(self, declaration: Declaration, found: Plan, check: bool) -> str:
+        where = f"{declaration.name} in namespace {self.namespace} of {self.api.access.server}"
+        if not found.changed:
+            return f"{where} is as declared"
+        return f"{where} {'would be' if check else 'is'} changed: {'; '.join(found.reasons)}"

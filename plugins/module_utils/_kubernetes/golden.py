@@ -1,0 +1,109 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Golden answers asked of every pod, through the API server's proxy: no route into the pod network is needed."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+from .._core.errors import ModelshipError
+from .._core.progress import Progress
+from .._deployment.declaration import Declaration, Verification
+from .._endpoint.golden import load_release
+from .._endpoint.http import Answer, Client, UnreachableError
+from .._endpoint.verify import RELEASE_HEADER, Request, failure_text, verify
+from .client import Api
+from .objects import Object
+
+
+class PodClient(Client):
+    """Requests to one pod's port through ``…/pods/NAME:PORT/proxy`` of the API server.
+
+    :param pod: the pod's name.
+    :param port: the container's port.
+    """
+
+    def __init__(self, api: Api, namespace: str, pod: str, port: int) -> None:
+        self.url = f"pod {namespace}/{pod}"
+        self._api = api
+        self._path = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy"
+
+    def close(self) -> None:
+        """Nothing to close: the connection is the API's."""
+
+    def request(self, method: str, path: str, body: t.Any = None) -> Answer:
+        """Send one request; see :meth:`.http.Client.request`.
+
+        :raises UnreachableError: the API server cannot reach the pod.
+        :raises ModelshipError: the API server does not let this user through.
+        """
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        headers = {"accept": "application/json", **({"content-type": "application/json"} if data is not None else {})}
+        answer = Answer(*self._api.raw(method, self._path + path, body=data, headers=headers))
+        if said := _status(answer):
+            if answer.status in (401, 403):
+                raise ModelshipError(
+                    f"{self.url} cannot be asked for golden answers: {said}; allow the verbs get and create on pods/proxy, "
+                    "or leave out verify",
+                    kind="kubernetes",
+                )
+            raise UnreachableError(f"{self.url}{path} does not answer: {said}", kind="unreachable")
+        return answer
+
+
+def demand(
+    api: Api, pods: t.Iterable[Object], declaration: Declaration, verification: Verification, progress: Progress
+) -> None:
+    """Ask each of *pods* for the golden answers.
+
+    :raises ModelshipError: one cannot be asked, serves another release, or (kind ``golden``) answers otherwise.
+    """
+    request = Request(
+        golden=load_release(verification.release),
+        protocol=verification.protocol,
+        requests=0,
+        ready_path=declaration.health.path,
+        wait_s=min(10.0, declaration.health.start_deadline),
+    )
+    for pod in pods:
+        verdict = verify(client_of(api, pod), request, progress)
+        if not verdict["ok"]:
+            raise ModelshipError(failure_text(verdict), kind="golden", verdict=verdict)
+
+
+def client_of(api: Api, pod: Object) -> PodClient:
+    """Return a client for the serving port of *pod*, the first that its first container declares."""
+    ports = pod["spec"]["containers"][0].get("ports") or [{"containerPort": 80}]
+    return PodClient(api, pod["metadata"]["namespace"], pod["metadata"]["name"], ports[0]["containerPort"])
+
+
+def ready_path_of(pod: Object) -> str:
+    """Return the path of the readiness probe of *pod*; empty where it has none by HTTP."""
+    probe = pod["spec"]["containers"][0].get("readinessProbe") or {}
+    return str((probe.get("httpGet") or {}).get("path") or "")
+
+
+def served_release(api: Api, pods: t.Sequence[Object]) -> str | None:
+    """Return the digest of the release that the first of *pods* says it serves; ``None`` where it does not say."""
+    for pod in pods[:1]:
+        try:
+            answer = client_of(api, pod).request("GET", ready_path_of(pod) or "/")
+        except ModelshipError:  # no right to ask, or a server of another kind: then it is not known
+            return None
+        return answer.headers.get(RELEASE_HEADER)
+    return None
+
+
+def _status(answer: Answer) -> str | None:
+    """Return the API server's own message, where it answered in the pod's place."""
+    if answer.status < 400:
+        return None
+    try:
+        status = json.loads(answer.body)
+    except ValueError:
+        return None
+    if isinstance(status, dict) and status.get("kind") == "Status" and status.get("apiVersion") == "v1":
+        return str(status.get("message") or status.get("reason") or answer.status)
+    return None

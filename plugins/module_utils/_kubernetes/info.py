@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a cluster serves of a deployment now; it only reads."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._core.diff import Difference
+from .._core.errors import ModelshipError
+from .._core.progress import Progress
+from .._deployment.info import Condition, Drift, Endpoint, Info, Inquiry, golden_verdict, worst
+from .client import Api
+from .endpoint import inside, reachable
+from .golden import client_of, ready_path_of, served_release
+from .managed import owner_of
+from .objects import Object, is_going, key_of, owner_selector
+from .observe import observe
+from .plan import plan
+from .pods import is_alive, row, trouble
+from .record import Record, load_record
+from .rollout import serving_pods
+from .wait import health
+
+
+def look(api: Api, namespace: str, inquiry: Inquiry, desired: list[Object] | None, progress: Progress) -> Info:
+    """Return what is served.
+
+    :param desired: what the inquiry's declaration renders to; ``None`` judges no drift.
+    :raises ModelshipError: the server cannot be asked, or the release whose golden answers are asked for cannot be read.
+    """
+    name = inquiry.name
+    record = load_record(api, namespace, name)
+    ours = [obj for obj in observe(api, name, namespace, [], record).ours.values() if owner_of(obj) is not None]
+    workload = next((obj for obj in ours if obj["kind"] == "Deployment" and obj["metadata"]["name"] == name), None)
+    pods = api.list("v1", "Pod", namespace, labels=owner_selector(name, namespace))[0]
+    current = serving_pods(api, namespace, name)
+    verdict = None
+    if inquiry.verification is not None:
+        endpoints = [Endpoint(pod["metadata"]["name"], client_of(api, pod)) for pod in current]
+        path = ready_path_of(current[0]) if current else ""
+        verdict = golden_verdict(inquiry.verification, endpoints, path, progress)
+    return Info(
+        name=name,
+        target="kubernetes",
+        exists=bool(ours),
+        health=_overall(api, ours, workload, name),
+        image=workload["spec"]["template"]["spec"]["containers"][0]["image"] if workload else None,
+        release=served_release(api, current),
+        url=reachable(api, ours, name),
+        replicas=[replica_facts(pod) for pod in pods if not is_going(pod)],
+        golden=verdict,
+        drift=_drift(api, namespace, name, desired, record) if desired is not None else None,
+        details={
+            "namespace": namespace,
+            "revision": record.good.number if record.good else None,
+            "service": inside(ours, name),
+            "objects": sorted(str(key_of(obj)) for obj in ours),
+        },
+    )
+
+
+def replica_facts(pod: Object) -> dict[str, t.Any]:
+    """Return a pod as modules return a replica."""
+    facts = row(pod)
+    wrong = trouble(pod)
+    health = "ready" if facts["ready"] else "failed" if wrong or not is_alive(pod) else "progressing"
+    return {
+        **{key: facts[key] for key in ("name", "node", "address", "image", "restarts")},
+        "state": str((pod.get("status") or {}).get("phase") or "Unknown").lower(),
+        "health": health,
+        "reason": "" if health == "ready" else facts["state"],
+    }
+
+
+def _overall(api: Api, ours: list[Object], workload: Object | None, name: str) -> Condition:
+    if not ours:
+        return Condition("absent", "nothing of it was found")
+    if workload is None:
+        return Condition("failed", f"its Deployment {name} is gone")
+    entries = health(api, ours, pods=False)
+    found = worst(
+        Condition(entry["state"], f"{entry['kind']} {entry['name']}: {entry['reason']}" if entry["reason"] else "")
+        for entry in entries
+    )
+    status = workload.get("status") or {}
+    count = f"{status.get('readyReplicas', 0)} of {workload['spec'].get('replicas', 1)} replicas are ready"
+    return Condition(found.state, f"{count}; {found.reason}" if found.state != "ready" else count)
+
+
+def _drift(api: Api, namespace: str, name: str, desired: list[Object], record: Record) -> Drift:
+    try:
+        found = plan(api, name, desired, record, namespace=namespace, check=True)
+    except ModelshipError as exc:
+        if exc.kind != "conflict":
+            raise
+        # fields that others took over are the drift most worth telling
+        difference = Difference(f"deployment {name}")
+        difference.add("conflict", exc.message, "declared")
+        return Drift(True, [exc.message], difference)
+    return Drift(found.changed, found.reasons, found.difference)

@@ -1,0 +1,209 @@
+# Copyright: (c) 2026, the modelship authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One rollout: apply, wait, ask for golden answers, remember; or back to the last good revision, all of it."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+
+from .._core.errors import ModelshipError
+from .._core.progress import Progress
+from .._deployment.declaration import Declaration
+from . import golden
+from .apply import Plan, carry_out, plan, prune
+from .client import Api
+from .errors import ApiError
+from .lease import Lease
+from .objects import Object
+from .pods import current_pods, is_alive
+from .record import Record, Revision, load_record, save_record
+from .wait import wait
+
+#: The server's own verdict (ProgressDeadlineExceeded) names the reason better than ours, and comes this much earlier.
+_GRACE_S = 3.0
+
+
+class Settings(t.NamedTuple):
+    """How a rollout is done.
+
+    :param deadline_s: seconds for everything to become ready, and as many again for the way back.
+    :param force: take fields over from other managers.
+    :param waits: wait until everything is ready; without it nothing is verified, remembered as good, or gone back from.
+    """
+
+    deadline_s: float
+    force: bool
+    waits: bool
+
+
+class Rollout:
+    """What is done about one declaration.
+
+    :param namespace: of the deployment.
+    :param desired: what the declaration renders to.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        declaration: Declaration,
+        desired: list[Object],
+        settings: Settings,
+        progress: Progress,
+    ) -> None:
+        self.api = api
+        self.namespace = namespace
+        self.name = declaration.name
+        self.declaration = declaration
+        self.desired = desired
+        self.settings = settings
+        self.progress = progress
+        #: the last good revision before and after the rollout
+        self.previous: Revision | None = None
+        self.current: Revision | None = None
+
+    def plan(self, record: Record, *, check: bool = False, previous: Plan | None = None) -> Plan:
+        """Return what is to be done; see :func:`.plan.plan`."""
+        return plan(
+            self.api,
+            self.name,
+            self.desired,
+            record,
+            namespace=self.namespace,
+            force=self.settings.force,
+            check=check,
+            previous=previous,
+        )
+
+    def perform(self, found: Plan, lease: Lease) -> tuple[Plan, list[Object]]:
+        """Plan again, now that no other run is at work, and carry that out; return it and the live objects.
+
+        :param found: the plan made before.
+        :raises ModelshipError: it failed; the message says what was put back.
+        """
+        record = load_record(self.api, self.namespace, self.name)
+        self.previous = self.current = record.good
+        found = self.plan(record, previous=found)
+        # what this run is about to make is remembered first, so that a killed run's objects are found again
+        record = save_record(self.api, self.namespace, self.name, record.with_plan(found))
+        try:
+            live = carry_out(
+                self.api,
+                found,
+                force=self.settings.force,
+                progress=self.progress,
+                guard=lease.check,
+                deadline_s=self.settings.deadline_s,
+            )
+            self.trust(live)
+        except ModelshipError as exc:
+            self._go_back(exc, record, lease)
+            raise
+        prune(self.api, found, self.progress, deadline_s=self.settings.deadline_s, guard=lease.check)
+        if self.settings.waits:
+            self._remember(record, found)
+        return found, live
+
+    def settle(self, found: Plan, record: Record) -> list[Object]:
+        """Nothing is to be changed: see that it is ready; finish what a killed run left. Return the live objects.
+
+        :raises ModelshipError: it is not ready; the message says what was put back.
+        """
+        live = [change.live for change in found.unchanged if change.live is not None]
+        self.previous = self.current = record.good
+        if not self.settings.waits:
+            return live
+        good = record.good is not None and record.good.objects == found.desired
+        try:
+            self.trust(live, verified=good)
+        except ModelshipError as exc:
+            if good:
+                raise
+            with Lease(self.api, self.namespace, self.name) as lease:
+                self._go_back(exc, record, lease)
+            raise
+        if not good:
+            with Lease(self.api, self.namespace, self.name):
+                self._remember(load_record(self.api, self.namespace, self.name), found)
+        return live
+
+    def trust(self, live: list[Object], *, verified: bool = False) -> None:
+        """Wait until *live* is ready and, unless it was *verified* before, every new pod gives the golden answers.
+
+        :raises ModelshipError: it does not get ready, or answers otherwise.
+        """
+        if not self.settings.waits:
+            return
+        wait(self.api, live, deadline_s=self.settings.deadline_s + _GRACE_S, progress=self.progress)
+        wanted = self.declaration.verification
+        if wanted is not None and not verified:
+            pods = serving_pods(self.api, self.namespace, self.name)
+            golden.demand(self.api, pods, self.declaration, wanted, self.progress)
+
+    def _remember(self, record: Record, found: Plan) -> None:
+        good = record.good
+        same = good is not None and good.objects == found.desired
+        revision = Revision(
+            objects=found.desired,
+            image=self.declaration.image,
+            digest=self.declaration.digest,
+            release=golden.served_release(self.api, serving_pods(self.api, self.namespace, self.name)),
+            number=(good.number if same else good.number + 1) if good else 1,
+            when=good.when if same and good else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        save_record(self.api, self.namespace, self.name, record.with_good(revision, found))
+        self.current = revision
+
+    def _go_back(self, exc: ModelshipError, record: Record, lease: Lease) -> None:
+        """Put the last good revision back, and say so in *exc*; an error on the way is told in it as well."""
+        good = record.good
+        if exc.kind == "locked" or (isinstance(exc, ApiError) and exc.unreachable):
+            _add(exc, "what was applied so far stays: run again")
+            return
+        if good is None:
+            _add(
+                exc,
+                "there is no earlier good revision to go back to, so what was applied stays: mend the declaration and run "
+                "again, or remove it with state: absent",
+            )
+            return
+        named = f"revision {good.number} ({good.image})"
+        self.progress.step(f"{exc.message.splitlines()[0]}; going back to {named}")
+        try:
+            back = plan(self.api, self.name, good.objects, record, namespace=self.namespace, force=True)
+            live = carry_out(
+                self.api,
+                back,
+                force=True,
+                progress=self.progress,
+                guard=lease.check,
+                deadline_s=self.settings.deadline_s,
+            )
+            wait(self.api, live, deadline_s=self.settings.deadline_s + _GRACE_S, progress=self.progress)
+            prune(self.api, back, self.progress, deadline_s=self.settings.deadline_s, guard=lease.check)
+        except ModelshipError as second:
+            _add(exc, f"and going back to {named} failed too: {second.message}; run again")
+            return
+        exc.details["restored"] = {"revision": good.number, "image": good.image, "release": good.release}
+        if back.changed:
+            _add(exc, f"went back to {named}, which is ready again")
+        else:
+            _add(exc, f"{named} is what is there")
+
+
+def serving_pods(api: Api, namespace: str, name: str) -> list[Object]:
+    """Return the ready pods of the current revision of the deployment *name*, by name.
+
+    The Deployment is asked for anew: as it was applied, it does not know its newest ReplicaSet yet.
+    """
+    workload = api.get("apps/v1", "Deployment", namespace, name)
+    pods = [pod for pod in current_pods(api, workload) if is_alive(pod)] if workload else []
+    return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+
+
+def _add(exc: ModelshipError, text: str) -> None:
+    exc.message += f"; {text}"
+    exc.args = (exc.message,)
