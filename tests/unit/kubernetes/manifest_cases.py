@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import typing as t
 
+import pytest
+
+from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import declare
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.declared import KubernetesOptions
@@ -13,6 +16,8 @@ from ansible_collections.modelship.core.plugins.module_utils._kubernetes.objects
 
 NAMESPACE = "shop"
 IMAGE = "registry.example/digits@sha256:" + "0123456789abcdef" * 4
+
+Given = dict[str, t.Any]
 
 #: One value of each suboption of ``kubernetes``, other than its default.
 EACH: dict[str, t.Any] = {
@@ -25,7 +30,13 @@ EACH: dict[str, t.Any] = {
     "secret_files": {"/etc/app/key.pem": "-----BEGIN…\n"},
     "storage": [
         {"name": "cache", "size": "1536m", "mount_path": "/cache", "keep": True},
-        {"name": "shared", "size": "10Gi", "mount_path": "/shared", "storage_class": "nfs", "access_modes": ["ReadWriteMany"]},
+        {
+            "name": "shared",
+            "size": "10Gi",
+            "mount_path": "/shared",
+            "storage_class": "nfs",
+            "access_modes": ["ReadWriteMany"],
+        },
     ],
     "requests": {"memory": "256m", "cpus": 0.25},
     "gpus": {"count": 2},
@@ -39,7 +50,9 @@ EACH: dict[str, t.Any] = {
         }
     },
     "priority_class": "high",
-    "topology_spread": [{"maxSkew": 2, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}],
+    "topology_spread": [
+        {"maxSkew": 2, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}
+    ],
     "runtime_class": "gvisor",
     "image_pull_secrets": ["registry"],
     "node_lost_seconds": 60,
@@ -82,7 +95,12 @@ EACH: dict[str, t.Any] = {
     "annotations": {"example.com/owner": "vision"},
     "extra_resources": [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}, "data": {"a": "1"}},
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "extra"}, "rules": []},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": "extra"},
+            "rules": [],
+        },
     ],
     "force": True,
     "wait": False,
@@ -98,7 +116,7 @@ COMMON: dict[str, t.Any] = {
     "health": {"path": "/healthz", "interval": 1.5, "start_deadline": 40.0, "timeout": 0.5},
     "read_only": False,
     "user": "1000:2000",
-    "tmpfs": ["/tmp:size=64m", "/run"],
+    "tmpfs": ["/tmp:size=64m", "/run"],  # noqa: S108 - a path inside the container
     "drain_seconds": 20,
     "labels": {"team": "vision", "example.com/stage": "production"},
 }
@@ -135,3 +153,33 @@ def only(objects: list[Object], kind: str) -> Object:
     """Return the one object of *kind*."""
     [found] = [obj for obj in objects if obj["kind"] == kind]
     return found
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    """Return the objects of *kind*."""
+    return [obj for obj in objects if obj["kind"] == kind]
+
+
+def deployment(given: Given) -> Object:
+    """Return the Deployment of the parameters *given*."""
+    return only(rendered(given), "Deployment")
+
+
+def pod(given: Given) -> Object:
+    """Return its pod spec."""
+    found: Object = deployment(given)["spec"]["template"]["spec"]
+    return found
+
+
+def container(given: Given) -> Object:
+    """Return its container."""
+    [found] = pod(given)["containers"]
+    return t.cast(Object, found)
+
+
+def refusal(given: Given, **how: t.Any) -> ModelshipError:
+    """Return the error that the parameters *given* are refused with."""
+    with pytest.raises(ModelshipError) as caught:
+        rendered(given, **how)
+    assert "\n" not in caught.value.message
+    return caught.value
