@@ -15,6 +15,7 @@ import urllib.parse
 from .._core.errors import ModelshipError
 from .credentials import Credentials, Headers
 from .kubeconfig import Entry, Selected, file_or_data, load, read_bytes, wrong
+from .proxies import find_proxy
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
 #: What the kubelet mounts into every pod that may talk to the API server.
@@ -30,14 +31,6 @@ _ENVIRONMENT = {
     "client_cert": "K8S_AUTH_CERT_FILE",
     "client_key": "K8S_AUTH_KEY_FILE",
 }
-
-
-class Proxy(t.NamedTuple):
-    """An HTTP proxy; *authorization* is the value of ``Proxy-Authorization``, or empty."""
-
-    host: str
-    port: int
-    authorization: str
 
 
 class Access:
@@ -75,7 +68,7 @@ class Access:
         self.tls_server_name = str(cluster.get("tls-server-name") or "") or self.host
         self.authority = file_or_data(cluster, "certificate-authority") if self.scheme == "https" else None
         self.credentials = Credentials(selected, token)
-        self.proxy = _proxy(proxy or str(cluster.get("proxy-url") or ""), self.scheme, self.host, self.port)
+        self.proxy = find_proxy(proxy or str(cluster.get("proxy-url") or ""), self.scheme, self.host, self.port)
         self._context: tuple[int, ssl.SSLContext] | None = None
         self._lock = threading.Lock()
 
@@ -219,43 +212,6 @@ def in_cluster() -> Selected:
         user_name="",
         base=SERVICE_ACCOUNT,
     )
-
-
-def _proxy(url: str, scheme: str, host: str, port: int) -> Proxy | None:
-    source = url or os.environ.get(f"{scheme}_proxy") or os.environ.get(f"{scheme.upper()}_PROXY") or ""
-    if not source or _bypassed(host, port):
-        return None
-    try:
-        parts = urllib.parse.urlsplit(source if "://" in source else f"http://{source}")
-        proxy_port = parts.port
-    except ValueError as exc:
-        raise wrong(f"the proxy's URL is wrong: {exc}") from exc
-    if parts.scheme != "http" or not parts.hostname:
-        raise wrong(
-            f"the proxy at '{parts.hostname or ''}' must be given as http://host:port, not as {parts.scheme}://"
-        )
-    authorization = ""
-    if parts.username is not None:
-        import base64
-
-        pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        authorization = f"Basic {base64.b64encode(pair.encode()).decode()}"
-    return Proxy(parts.hostname, proxy_port or 80, authorization)
-
-
-def _bypassed(host: str, port: int) -> bool:
-    """Tell whether ``NO_PROXY`` names *host*: itself, a domain it is in, its network, or C(*)."""
-    entries = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    for entry in (entry.strip().lower().lstrip(".") for entry in entries.split(",")):
-        if entry == "*" or entry in (host, f"{host}:{port}") or (entry and host.endswith(f".{entry}")):
-            return True
-        if "/" in entry or ":" in entry:
-            import ipaddress
-
-            with contextlib.suppress(ValueError):
-                if ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False):
-                    return True
-    return False
 
 
 def _no_password() -> str:

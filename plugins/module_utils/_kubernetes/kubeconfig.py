@@ -87,7 +87,7 @@ def file_or_data(entry: Entry, name: str) -> bytes | None:
     data = entry.get(f"{name}-data")
     if data:
         try:
-            return base64.b64decode(data, validate=False)
+            return base64.b64decode("".join(str(data).split()), validate=True)
         except ValueError as exc:
             raise wrong(f"{name}-data in the kubeconfig is not base64: {exc}") from exc
     path = entry.get(name)
@@ -110,7 +110,9 @@ def _existing(paths: str) -> list[str]:
     names = [os.path.abspath(os.path.expanduser(path)) for path in paths.split(os.pathsep) if path]
     found = [name for name in names if os.path.exists(name)]
     if not found:
-        raise wrong(f"there is no kubeconfig {' nor '.join(names) or paths!r}: give option kubeconfig, or api_server")
+        raise wrong(
+            f"there is no kubeconfig {' nor '.join(names) or 'in an empty path'}: give option kubeconfig, or api_server"
+        )
     return found
 
 

@@ -17,7 +17,7 @@ import typing as t
 
 from .access import Access
 from .errors import FIELD_CONFLICT, ApiError, BrokenAnswerError, ProxyRefusedError, explain, is_permanent
-from .wire import Connection, Head, dial, tunnel
+from .wire import Connection, Head, dial
 
 #: How long an API server may be away (a restart) before that is an error, if it has answered before …
 PATIENCE_S = 30.0
@@ -208,7 +208,7 @@ class Transport:
         access, started = self.access, time.monotonic()
         headers = access.headers()  # first: an exec plugin may give a certificate with the token
         target = access.prefix + request.path
-        if access.proxy is not None and access.scheme == "http":
+        if access.proxy is not None and access.scheme == "http" and not access.proxy.socks:
             target = f"http://{_authority(access)}{target}"
             if access.proxy.authorization:
                 headers = [*headers, ("Proxy-Authorization", access.proxy.authorization)]
@@ -219,7 +219,7 @@ class Transport:
         data = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + request.body
         try:
             connection = self._kept() or self._open()
-        except (OSError, ProxyRefusedError, BrokenAnswerError) as exc:
+        except (OSError, ProxyRefusedError, BrokenAnswerError, ValueError) as exc:
             self._note_loss(started)
             raise _LostError(exc, sent=False) from exc
         try:
@@ -252,9 +252,9 @@ class Transport:
         host, port = (access.proxy.host, access.proxy.port) if access.proxy else (access.host, access.port)
         sock, generation = dial(host, port, min(_CONNECT_S, self.timeout)), access.credentials.generation
         try:
+            if access.proxy is not None and (access.scheme == "https" or access.proxy.socks):
+                access.proxy.connect(sock, access.host, access.port)
             if access.scheme == "https":
-                if access.proxy is not None:
-                    tunnel(sock, access.host, access.port, access.proxy.authorization)
                 generation, context = access.ssl_context()
                 made_with, session = self._session or (generation, None)
                 if made_with != generation:

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the modelship authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One HTTP/1.1 connection to an API server, kept open, directly or through a proxy.
+"""One HTTP/1.1 connection to an API server, kept open.
 
 ``http.client`` is not used because its import and its header parsing cost more than everything else here together, and
-because a watch must be able to stop between two reads. Source: RFC 9112 (HTTP/1.1), RFC 9110 section 9.3.6 (CONNECT).
+because a watch must be able to stop between two reads. Source: RFC 9112 (HTTP/1.1).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import socket
 import ssl
 import typing as t
 
-from .errors import BrokenAnswerError, ProxyRefusedError
+from .errors import BrokenAnswerError
 
 _READ = 1 << 18
 _MAX_HEAD = 1 << 18
@@ -169,20 +169,3 @@ def dial(host: str, port: int, timeout: float) -> socket.socket:
         if hasattr(socket, option):  # not everywhere, and keep-alive works without them, only later
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return sock
-
-
-def tunnel(sock: socket.socket, host: str, port: int, authorization: str) -> None:
-    """Ask the HTTP proxy at the other end of *sock* for a tunnel to *host*:*port*.
-
-    :param authorization: value of ``Proxy-Authorization``, or empty.
-    :raises ProxyRefusedError: it says no.
-    """
-    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
-    if authorization:
-        lines.append(f"Proxy-Authorization: {authorization}")
-    head = Connection(sock).send(("\r\n".join(lines) + "\r\n\r\n").encode())
-    if head.status == 407:
-        raise ProxyRefusedError("it wants other credentials (407): give them as http://user:password@host:port", 407)
-    if not 200 <= head.status < 300:
-        raise ProxyRefusedError(f"it answered {head.status}", head.status)

@@ -41,7 +41,9 @@ def make_pki(folder: Path) -> Pki:
     openssl(*signed, *names, "-subj", "/CN=server", "-keyout", "server.key", "-out", "server.crt")
     subject = ["-subj", "/O=testers/CN=tester", "-addext", "basicConstraints=CA:FALSE"]
     openssl(*signed, *subject, "-keyout", "client.key", "-out", "client.crt")
-    return Pki(*(folder / name for name in ("ca.crt", "other-ca.crt", "server.crt", "server.key", "client.crt", "client.key")))
+    return Pki(
+        *(folder / name for name in ("ca.crt", "other-ca.crt", "server.crt", "server.key", "client.crt", "client.key"))
+    )
 
 
 @dataclasses.dataclass
@@ -161,7 +163,14 @@ def refuse(
 ) -> t.Callable[[Handler], None]:
     """Answer with a ``Status`` as an API server does."""
     details = {"causes": list(causes)}
-    content = {"kind": "Status", "status": "Failure", "message": message, "reason": reason, "code": status, "details": details}
+    content = {
+        "kind": "Status",
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "code": status,
+        "details": details,
+    }
     return answer(content, status, **headers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
@@ -18,7 +19,12 @@ from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client 
 
 from .scripted_server import Handler, Pki, Scripted, answer, cut, hang_up, refuse
 
-CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "shop"}, "data": {}}
+CONFIG_MAP = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "settings", "namespace": "shop"},
+    "data": {},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +97,7 @@ def test_waits_between_tries_grow(api_server: Scripted, connect: Connect) -> Non
     api_server.script = [refuse(503)] * 5
     connect().get("v1", "ConfigMap", "shop", "settings")
     times = [seen.at for seen in api_server.seen]
-    waits = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert sum(waits[3:]) > 2 * sum(waits[:2])
 
 
@@ -163,7 +169,7 @@ def test_a_lost_connection_is_opened_again(
 
 def test_what_cannot_be_repeated_safely_is_not(api_server: Scripted, connect: Connect) -> None:
     api_server.otherwise = cut
-    with pytest.raises(ApiError, match="cannot create leases in namespace shop at .*: it closed the connection"):
+    with pytest.raises(ApiError, match=r"cannot create leases in namespace shop at .*: it closed the connection"):
         connect().request("POST", "/apis/coordination.k8s.io/v1/namespaces/shop/leases", body={"metadata": {}})
     api_server.otherwise = refuse(500)
     with pytest.raises(ApiError, match="500"):
@@ -224,8 +230,10 @@ def test_a_server_that_stays_away_costs_its_patience_only_once(
 
 
 def test_a_slow_server_is_a_timeout(api_server: Scripted, connect: Connect, impatient: None) -> None:
-    api_server.otherwise = lambda handler: time.sleep(2)
-    with pytest.raises(ApiError, match=r"cannot read configmaps/settings in namespace shop at .*: no answer within 0.6 s"):
+    api_server.otherwise = lambda _handler: time.sleep(2)
+    with pytest.raises(
+        ApiError, match=r"cannot read configmaps/settings in namespace shop at .*: no answer within 0.6 s"
+    ):
         connect(timeout=0.6).get("v1", "ConfigMap", "shop", "settings")
 
 
@@ -288,7 +296,7 @@ def test_a_wrong_authority_is_told_at_once(api_server: Scripted, connect: Connec
 
 
 def test_a_wrong_name_is_told_at_once(api_server: Scripted, connect: Connect) -> None:
-    with pytest.raises(ApiError, match="its certificate is not trusted .*tls_server_name"):
+    with pytest.raises(ApiError, match=r"its certificate is not trusted .*tls_server_name"):
         connect(tls_server_name="kubernetes.example").get("v1", "ConfigMap", "shop", "settings")
     assert connect(tls_server_name="localhost").get("v1", "ConfigMap", "shop", "settings")
     with pytest.raises(ApiError, match=r"the name 'no.such.host.invalid' cannot be resolved"):

@@ -25,7 +25,10 @@ def event(kind: str, name: str, version: str) -> dict[str, t.Any]:
     return {"type": kind, "object": pod(name, version)}
 
 
-GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}}
+GONE = {
+    "type": "ERROR",
+    "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"},
+}
 
 
 @pytest.fixture
@@ -103,7 +106,7 @@ def test_an_event_in_two_pieces_is_one(api_server: Scripted, api: Api) -> None:
 
 def test_stops_while_nothing_happens(api_server: Scripted, api: Api) -> None:
     leave = threading.Event()
-    api_server.otherwise = events(after=lambda handler: leave.wait(30))
+    api_server.otherwise = events(after=lambda _handler: leave.wait(30))
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
     assert take(api, 1, stop) == []
@@ -114,14 +117,16 @@ def test_stops_while_nothing_happens(api_server: Scripted, api: Api) -> None:
 def test_a_silent_stream_is_opened_anew(api_server: Scripted, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "_SILENCE_S", 0.3)
     leave = threading.Event()
-    api_server.script = [events(after=lambda handler: leave.wait(30)), events(event("ADDED", "a", "2"))]
+    api_server.script = [events(after=lambda _handler: leave.wait(30)), events(event("ADDED", "a", "2"))]
     assert take(api, 1) == [("ADDED", "a")]
     leave.set()
 
 
 def test_a_refusal_is_final(api_server: Scripted, api: Api) -> None:
     api_server.otherwise = refuse(403, 'pods is forbidden: User "me" cannot watch resource "pods"', "Forbidden")
-    with pytest.raises(ApiError, match=r"refused to watch pods in namespace shop: pods is forbidden.*\(403 Forbidden\)"):
+    with pytest.raises(
+        ApiError, match=r"refused to watch pods in namespace shop: pods is forbidden.*\(403 Forbidden\)"
+    ):
         take(api, 1)
     assert len(api_server.seen) == 1
 
@@ -133,7 +138,7 @@ def test_a_server_that_stays_away_is_an_error(api_server: Scripted, api: Api, mo
     stream = api.watch("v1", "Pod", "shop", resource_version="1", stop=stop)
     assert next(stream)[0] == "ADDED"
     api_server.stop()
-    with pytest.raises(ApiError, match="cannot watch pods in namespace shop at .*connection refused"):
+    with pytest.raises(ApiError, match=r"cannot watch pods in namespace shop at .*connection refused"):
         next(stream)
 
 
