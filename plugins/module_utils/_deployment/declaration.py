@@ -158,15 +158,22 @@ def unknown_images(parameters: t.Mapping[str, t.Any]) -> list[str]:
 
 def not_known_yet(parameters: t.Mapping[str, t.Any], unknown: list[str]) -> Outcome:
     """Return what check mode tells where an image has no digest yet, because the task that builds it did not run."""
-    name = check_name(parameters["name"])
-    url = Declaration(name=name, image="", host_ip=parameters["host_ip"], port=parameters["port"]).url
-    known = {"name": name, "target": parameters["target"], "state": "present", "image": parameters.get("image") or None}
+    name, target = check_name(parameters["name"]), parameters["target"]
+    url: str | None = None
+    own: dict[str, t.Any]
+    if target == "docker":
+        url = Declaration(name=name, image="", host_ip=parameters["host_ip"], port=parameters["port"]).url
+        own = {"proxy": None, "strategy": None}
+    else:
+        own = {"namespace": parameters.get("namespace"), "revision": None, "service": None, "objects": []}
+    known = {"name": name, "target": target, "state": "present", "image": parameters.get("image") or None}
     rest: dict[str, t.Any] = {"digest": None, "release": None, "url": url, "replicas": [], "previous": None}
     why = f"{' and '.join(unknown)} cannot be known before the image is built and pushed"
+    where = f" at {url}" if url else ""
     return Outcome(
         changed=True,
-        result={"deployment": {**known, **rest, "proxy": None, "strategy": None, "reasons": [why]}},
-        message=f"{name} would be deployed at {url}: {why}",
+        result={"deployment": {**known, **rest, **own, "reasons": [why]}},
+        message=f"{name} would be deployed{where}: {why}",
     )
 
 
