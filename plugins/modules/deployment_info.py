@@ -140,6 +140,15 @@ deployment:
           description: What is and what is declared, as C(before) and C(after); secrets are shown as fingerprints.
           type: dict
           returned: success
+    revision:
+      description: Number of the last revision that became healthy; null where none did.
+      type: int
+      returned: for kubernetes
+    service:
+      description: "The Service's C(name), C(type), C(cluster_ip), C(port), C(node_port) and its C(url) inside the cluster."
+      type: dict
+      returned: for kubernetes
+    objects: {description: All that belongs to it., type: list, elements: str, returned: for kubernetes}
     strategy: {description: "C(proxy) or C(recreate); null where nothing runs.", type: str, returned: for docker}
     proxy: {description: "The proxy's C(container), C(name) and C(image); null without one.", type: dict, returned: for docker}
 error_kind:
