@@ -16,7 +16,6 @@ from .access import Access
 from .discovery import Resource, built_in, found, group_path
 from .errors import ApiError
 from .transport import Answer, Request, Transport
-from .watch import Watch
 
 __all__ = ["Api", "ApiError", "Resource"]
 
@@ -264,6 +263,8 @@ class Api:
 
         :raises ApiError: the server refuses, or is away for more than a minute.
         """
+        from .watch import Watch
+
         path = self.path(api_version, kind, namespace)
         selectors = {"labelSelector": labels, "fieldSelector": fields}
 

@@ -10,7 +10,6 @@ import threading
 import time
 import typing as t
 
-from .exec_plugin import run_plugin
 from .kubeconfig import Entry, Selected, file_or_data, read_bytes, wrong
 
 #: A token is renewed this many seconds before it expires, so that it does not expire on its way.
@@ -101,6 +100,8 @@ class Credentials:
         self._expires = time.time() + _TOKEN_FILE_S
 
     def _exec(self) -> None:
+        from .exec_plugin import run_plugin
+
         answer = run_plugin(self._selected)
         self._authorization = _bearer(answer.token, "of the exec plugin") if answer.token else ""
         if answer.certificate:

@@ -10,7 +10,6 @@ client merges them (the first entry of a name counts, the last ``current-context
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import os
 import typing as t
@@ -20,15 +19,15 @@ from .._core.errors import ModelshipError
 Entry = dict[str, t.Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Selected:
+class Selected(t.NamedTuple):
     """What a context names.
 
-    :param source: for messages: ``context dev of /root/.kube/config``.
-    :param cluster: the cluster's entry (``server``, ``certificate-authority`` …); relative paths have been made absolute.
-    :param user: the user's entry, likewise; empty where the context names none.
-    :param context: the context's entry (``namespace`` …).
-    :param base: folder of the file that holds the user.
+    :ivar source: for messages: ``context dev of /root/.kube/config``.
+    :ivar cluster: the cluster's entry (``server``, ``certificate-authority`` …); relative paths have been made absolute.
+    :ivar user: the user's entry, likewise; empty where the context names none.
+    :ivar context: the context's entry (``namespace`` …).
+    :ivar user_name: for messages.
+    :ivar base: folder of the file that holds the user; exec plugins run there.
     """
 
     source: str

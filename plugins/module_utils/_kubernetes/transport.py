@@ -28,6 +28,8 @@ _LONGEST_DELAY_S = 4.0
 _CONNECT_S = 10.0
 #: Answers that may be others a little later.
 BUSY = frozenset({429, 500, 502, 503, 504})
+#: What an API server says, as a 500, of a server-side apply with a field that the kind does not have.
+_NEVER = b"failed to create typed patch object"
 #: Those of them that say that nothing was done.
 _NOT_DONE = frozenset({429, 503})
 
@@ -270,6 +272,8 @@ class Transport:
 def _may_pass(request: Request, answer: Answer) -> bool:
     """Tell whether the same request may be answered otherwise a little later."""
     if answer.status in BUSY:
+        if answer.status == 500 and _NEVER in answer.body:
+            return False
         return request.repeatable or answer.status in _NOT_DONE
     if answer.status != 409:
         return False

@@ -89,7 +89,7 @@ class Connection:
             yield self._exactly(int(headers["content-length"]))
         else:
             self.reusable = False
-            while self._more():
+            while self._buffer or self._more():
                 yield bytes(self._buffer)
                 self._buffer.clear()
         self.answers += 1

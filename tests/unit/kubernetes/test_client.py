@@ -322,6 +322,28 @@ def test_plain_http_where_tls_is_expected(connect: Connect) -> None:
         plain.stop()
 
 
+def test_an_answer_that_ends_with_the_connection(api_server: Scripted, connect: Connect) -> None:
+    def until_close(handler: Handler) -> None:  # as Go answers plain HTTP on a TLS port
+        handler.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+        handler.close_connection = True
+
+    api_server.script = [until_close]
+    api = connect()
+    with pytest.raises(ApiError, match=r"Client sent an HTTP request to an HTTPS server. \(400\)"):
+        api.request("GET", "/api/v1/x")
+    assert api.request("GET", "/api/v1/x") == {"kind": "Nothing"}
+    assert api_server.connections == 2
+
+
+def test_an_unknown_field_is_not_tried_again(api_server: Scripted, connect: Connect) -> None:
+    # the API server's own words; it answers 500 where it means 400
+    message = "failed to create typed patch object (shop/x; /v1, Kind=ConfigMap): .dato: field not declared in schema"
+    api_server.otherwise = refuse(500, message)
+    with pytest.raises(ApiError, match="field not declared in schema"):
+        connect().apply(CONFIG_MAP)
+    assert len(api_server.seen) == 1
+
+
 def test_a_large_body_that_is_refused_before_it_is_sent(api_server: Scripted, connect: Connect) -> None:
     def too_large(handler: Handler) -> None:
         refuse(413, "Request entity too large: limit is 3145728", "RequestEntityTooLarge")(handler)
