@@ -7,24 +7,35 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """``modelship.core.deployment``: the options of ``_deployment/options.py`` that mean the same to both modules."""
+    """``modelship.core.deployment``: the options of ``_deployment/options.py`` that mean the same to both modules.
+
+    What only target kubernetes reads, ``namespace`` and ``kubernetes``, is in ``modelship.core.deployment_kubernetes``.
+    """
 
     DOCUMENTATION = r"""
 options:
   name:
     description:
-      - Name of the deployment, and prefix of all that is made for it. Containers are C(NAME-gN-M) (generation and number)
-        and C(NAME-proxy), the network is C(modelship-NAME), the volume C(modelship-NAME-proxy).
-      - Containers of these names that this module did not make are never touched; the task fails.
+      - Name of the deployment, and prefix of all that is made for it. Lower-case letters, digits and C(-), 48 at most.
+      - Target docker. Containers are C(NAME-gN-M) (generation and number) and C(NAME-proxy), the network is
+        C(modelship-NAME), the volume C(modelship-NAME-proxy). Containers of these names that this module did not make are
+        never touched; the task fails.
+      - Target kubernetes. Objects of which there is one a kind have this name. It must begin with a letter.
     type: str
     required: true
   target:
-    description: What runs it.
+    description:
+      - What runs it, V(docker) one Docker Engine or V(kubernetes) a cluster.
+      - Options said to be of one target are not read with the other, except that V(kubernetes) refuses what it would
+        otherwise silently ignore (O(proxy), O(volumes), O(cap_drop), O(no_new_privileges), O(limits.pids)).
     type: str
-    choices: [docker]
+    choices: [docker, kubernetes]
     default: docker
   replicas:
-    description: Number of containers. More than one needs O(proxy.image).
+    description:
+      - Number of containers, or pods.
+      - Target docker. More than one needs O(proxy.image).
+      - Target kubernetes. With O(kubernetes.autoscaling) the least number, unless O(kubernetes.autoscaling.min) is given.
     type: int
     default: 1
   workers:
@@ -32,11 +43,11 @@ options:
     type: int
     default: 1
   host_ip:
-    description: Address of the host to listen on.
+    description: Target docker only. Address of the host to listen on.
     type: str
     default: 127.0.0.1
   port:
-    description: Port of the host to listen on.
+    description: Target docker only. Port of the host to listen on. That of target kubernetes is O(kubernetes.service.port).
     type: int
     default: 5000
   container_port:
@@ -47,6 +58,7 @@ options:
     description:
       - Environment of the containers. Values of variables whose names say that they are secret (password, token, key …)
         are shown only as fingerprints.
+      - Target kubernetes. Such variables are in the deployment's Secret, the others in its ConfigMap.
     type: dict
     default: {}
   limits:
@@ -54,16 +66,18 @@ options:
     type: dict
     suboptions:
       memory:
-        description: Memory, for example V(512m). Swap is not added to it.
+        description: Memory, for example V(512m), in units of 1024. Swap is not added to it.
         type: str
       cpus:
         description: Cores, for example V(1.5).
         type: float
       pids:
-        description: Processes and threads.
+        description: Target docker only. Processes and threads.
         type: int
   health:
-    description: How a container tells that it is ready.
+    description:
+      - How a container tells that it is ready.
+      - Target kubernetes. The pods' startup and readiness probes. The kubelet counts in whole seconds, at least one.
     type: dict
     suboptions:
       path:
@@ -75,7 +89,9 @@ options:
         type: float
         default: 0.2
       start_deadline:
-        description: Seconds within which a new container must be ready.
+        description:
+          - Seconds within which a new container must be ready.
+          - Target kubernetes. A container that takes longer is started anew. O(kubernetes.rollout.deadline) must be more.
         type: float
         default: 60
       timeout:
@@ -87,30 +103,36 @@ options:
     type: bool
     default: true
   user:
-    description: User (and group) as C(uid:gid). By default the image's.
+    description:
+      - User (and group) as C(uid:gid). By default the image's.
+      - Target kubernetes. It must be given by number, and not be root. Needed where the image names its user by a word.
     type: str
   cap_drop:
-    description: Capabilities taken away.
+    description: Target docker only. Capabilities taken away. Pods never have any.
     type: list
     elements: str
     default: [ALL]
   no_new_privileges:
-    description: Whether processes are kept from gaining privileges (setuid files).
+    description: Target docker only. Whether processes are kept from gaining privileges (setuid files). Those of pods always are.
     type: bool
     default: true
   tmpfs:
-    description: Folders in memory, as C(path[:options]).
+    description:
+      - Folders in memory, as C(path[:options]).
+      - Target kubernetes. Of the options only C(size) is known, as in C(/tmp:size=64m). They count as the container's memory.
     type: list
     elements: str
     default: [/tmp]
   volumes:
-    description: Mounts, as C(source:path[:options]). They stay when the deployment is removed.
+    description:
+      - Target docker only. Mounts, as C(source:path[:options]). They stay when the deployment is removed.
+      - Target kubernetes has O(kubernetes.storage), O(kubernetes.config_files) and O(kubernetes.secret_files).
     type: list
     elements: str
     default: []
   restart_policy:
     description:
-      - What the Engine does when a container ends or the host restarts.
+      - Target docker only. What the Engine does when a container ends or the host restarts. Pods are always started anew.
       - The proxy gets the same, but V(always) for V(unless-stopped).
     type: str
     choices: ['no', always, unless-stopped, on-failure]
@@ -122,7 +144,8 @@ options:
     type: int
     default: 10
   proxy:
-    description: The proxy in front of the containers. Without it, replacing a container refuses requests for a moment.
+    description:
+      - Target docker only. The proxy in front of the containers. Without it, replacing a container refuses requests for a moment.
     type: dict
     suboptions:
       image:
@@ -136,7 +159,10 @@ options:
         type: int
         default: 60
   labels:
-    description: Further labels of the containers. Names that begin with C(io.modelship.) are reserved.
+    description:
+      - Further labels of the containers, or of the pods and all objects of the deployment.
+      - Names that begin with C(io.modelship.) are reserved; for target kubernetes also those that begin with C(modelship.io/),
+        and C(app.kubernetes.io/name), C(instance), C(component) and C(managed-by).
     type: dict
     default: {}
 """

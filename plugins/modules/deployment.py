@@ -11,26 +11,45 @@ short_description: Run an image, by digest, behind one address, and replace it w
 version_added: 0.1.0
 author: modelship authors (@modelship)
 description:
-  - Declares what is to serve at an address. Any image whose container answers HTTP can be deployed.
-  - A changed declaration is replaced only after the new containers are ready (and, with O(verify), give the golden
-    answers). If they do not get ready, what served before still does, and the task fails with the reason and the
-    container's last log lines.
-  - With O(proxy.image), HAProxy stands in front of the containers. New ones start beside the old ones, then the proxy is
-    switched, the old ones finish what they have begun, and go. No request is lost.
-  - Without it, the new container is first tried beside the old one without its port; then the old one is stopped and the
-    new one started in its place. Between these two, for as long as the container takes to start, requests are refused.
-    A run killed in that gap is repaired by the next run.
-  - What is running is compared with the declaration on every run. A container that was removed, stopped, paused, changed, or
-    is not ready any more, a missing proxy or network, are repaired by running again.
-  - Run the module on the Docker host itself, because it asks the containers by their addresses whether they are ready.
+  - Declares what is to serve, and where. Any image whose container answers HTTP can be deployed, on one Docker Engine
+    (O(target=docker)) or a Kubernetes cluster (O(target=kubernetes)), from the same declaration.
+  - A changed declaration is replaced only after the new containers are ready. If they do not get ready, what served before
+    still does, and the task fails with the reason and the container's last log lines.
+  - What is running is compared with the declaration on every run, and repaired. A run that was killed is repaired by the
+    next one.
+  - On B(Docker) with O(proxy.image), HAProxy stands in front of the containers. New ones start beside the old ones and, with
+    O(verify), give the golden answers; then the proxy is switched, the old ones finish what they have begun, and go. No
+    request is lost.
+  - On Docker without it, the new container is first tried beside the old one without its port; then the old one is stopped
+    and the new one started in its place. Between these two, for as long as the container takes to start, requests are
+    refused.
+  - On Docker, run the module on the Engine's own host, because it asks the containers by their addresses whether they are
+    ready.
+  - On B(Kubernetes), the declaration becomes Namespace, ServiceAccount, ConfigMap, Secret, PersistentVolumeClaims, Service,
+    NetworkPolicy, Ingress, HTTPRoute, ServiceMonitor, Deployment, HorizontalPodAutoscaler and PodDisruptionBudget, as far as
+    declared, and O(kubernetes.extra_resources). All of it is applied on the server's side in one go, then waited for at once.
+  - Pods meet Pod Security C(restricted) and have a read-only root file system. A pod that is replaced answers until everybody
+    knows that it goes, and then finishes what it has begun. No request is lost.
+  - What fails for good (an image that cannot be pulled, a container that crashes, a failed Job, a refusal, a rollout past
+    O(kubernetes.rollout.deadline), with O(verify) a wrong answer of the new pods) ends the wait at once, with the reason, the
+    last log lines and the events; then the last good revision is put back, its image and configuration together, and the
+    task fails.
+  - What the deployment owned and is no longer declared is pruned, and nothing else. Objects that somebody else made are
+    adopted, and given up, not deleted, in the end. Fields that another manager holds are left to it; the task fails and names
+    it unless O(kubernetes.force=true).
+  - On Kubernetes the module runs wherever it reaches the API server. Check mode asks the server (dry run).
 extends_documentation_fragment:
   - modelship.core.attributes
   - modelship.core.progress
   - modelship.core.deployment
+  - modelship.core.deployment_kubernetes
   - modelship.core.docker
+  - modelship.core.kubernetes
 options:
   state:
-    description: With V(absent) everything that was made for the deployment is removed, and only that.
+    description:
+      - With V(absent) everything that was made for the deployment is removed, and only that, and waited for until it is gone.
+      - Claims with O(kubernetes.storage[].keep) stay, and so does a namespace that others use.
     type: str
     choices: [present, absent]
     default: present
@@ -40,7 +59,11 @@ options:
       - Required with O(state=present). In check mode it may be empty, because what builds the image was not run either.
     type: str
   verify:
-    description: Golden answers that new containers must give before they get requests.
+    description:
+      - Golden answers that new containers must give.
+      - Target docker. They must give them before they get requests.
+      - Target kubernetes. The pods are asked through the API server, once they are ready; wrong answers bring the last good
+        revision back.
     type: dict
     suboptions:
       release:
@@ -83,6 +106,53 @@ EXAMPLES = r"""
   modelship.core.deployment:
     name: digits
     state: absent
+
+- name: Serve it from two pods of a cluster, on two nodes if there are
+  modelship.core.deployment:
+    name: digits
+    target: kubernetes
+    context: production
+    namespace: vision
+    image: "{{ pushed.image.reference }}"
+    replicas: 2
+    limits: {memory: 512m, cpus: 1}
+    verify:
+      release: "{{ trained.release.path }}"
+
+- name: Serve it on accelerators, scaled by load, at a host name, to two namespaces only
+  modelship.core.deployment:
+    name: digits
+    target: kubernetes
+    namespace: vision
+    image: "{{ pushed.image.reference }}"
+    replicas: 2
+    limits: {memory: 4g, cpus: 4}
+    environment: {LOG_LEVEL: warning}
+    kubernetes:
+      gpus: {count: 1}
+      node_selector: {gpu: a100}
+      autoscaling: {max: 8, cpu_percent: 70}
+      secrets: {LICENCE: "{{ vault_licence }}"}
+      config_files:
+        /etc/digits/thresholds.yml: "{{ thresholds | to_nice_yaml }}"
+      ingress: {host: digits.example.com, class: nginx, tls_secret: digits-tls}
+      network_policy:
+        from:
+          - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}
+          - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}
+      extra_resources:
+        - apiVersion: v1
+          kind: ConfigMap
+          metadata: {name: digits-dashboard, labels: {grafana_dashboard: '1'}}
+          data:
+            digits.json: "{{ lookup('ansible.builtin.file', 'digits.json') }}"
+
+- name: Remove it from the cluster, with everything that belongs to it
+  modelship.core.deployment:
+    name: digits
+    target: kubernetes
+    namespace: vision
+    state: absent
 """
 
 RETURN = r"""
@@ -94,29 +164,76 @@ deployment:
     name: {description: The deployment's name., type: str, returned: success}
     target: {description: What runs it., type: str, returned: success}
     state: {description: C(present) or C(absent)., type: str, returned: success}
+    namespace: {description: Its namespace., type: str, returned: for kubernetes}
     image: {description: The image by digest., type: str, returned: when present}
     digest: {description: The image's digest., type: str, returned: when present}
     release:
       description: Digest of the release in the image (its label C(io.modelship.release)); null where it has none.
       type: str
       returned: when present
-    url: {description: Base URL as seen from the host., type: str, returned: when present}
-    strategy: {description: C(proxy) or C(recreate)., type: str, returned: when present}
+    url:
+      description:
+        - Base URL. For docker as seen from the host.
+        - For kubernetes as seen from outside of the cluster, by Ingress, HTTPRoute, load balancer or a node's port; null where
+          none leads to it.
+      type: str
+      returned: when present
+    revision:
+      description: Number of the revision that serves, counted from 1. A revision is image, configuration and all other objects.
+      type: int
+      returned: for kubernetes, when present
     replicas:
-      description: The containers, each with C(container) (id), C(name), C(address), C(state) and C(health).
+      description:
+        - The containers or pods, each with C(name), C(address), C(state) (the target's word for it) and C(health).
+        - For docker also C(container) (id). For kubernetes also C(node), C(image), C(restarts) and C(reason) (why it is not
+          ready).
       type: list
       elements: dict
       returned: success
-    proxy: {description: "The proxy's C(container), C(name) and C(image); null without one.", type: dict, returned: when present}
-    previous: {description: "What was replaced: its C(image). Null where nothing was.", type: dict, returned: success}
+    service:
+      description: "The Service's C(name), C(type), C(cluster_ip), C(port), C(node_port), and C(url) in the cluster."
+      type: dict
+      returned: for kubernetes, when present
+    objects:
+      description: All objects of the deployment, as C(Kind namespace/name); those removed, with O(state=absent).
+      type: list
+      elements: str
+      returned: for kubernetes
+    kept: {description: What was not removed, and why., type: list, elements: str, returned: for kubernetes, when absent}
+    strategy: {description: C(proxy) or C(recreate)., type: str, returned: for docker, when present}
+    proxy:
+      description: The proxy's C(container), C(name) and C(image); null without one.
+      type: dict
+      returned: for docker, when present
+    previous:
+      description: What was replaced, its C(image) and, for kubernetes, C(release). Null where nothing was.
+      type: dict
+      returned: success
     reasons: {description: "Why something was, or would be, changed.", type: list, elements: str, returned: when present}
 log:
   description: Last log lines of the container that failed.
   returned: when a container did not get ready
   type: list
   elements: str
+events:
+  description: The newest warnings about what failed, oldest first.
+  returned: for kubernetes, when something did not get healthy
+  type: list
+  elements: dict
+pods:
+  description: The pods of what failed, with name, node, state and restarts.
+  returned: for kubernetes, when something did not get healthy
+  type: list
+  elements: dict
+restored:
+  description: The last good revision that was put back, its C(revision), C(image) and C(release).
+  returned: for kubernetes, when a rollout failed and there was one
+  type: dict
 error_kind:
-  description: "Kind of the failure: input, environment, docker, registry, port, foreign, locked, unhealthy, golden, proxy."
+  description:
+    - "Kind of the failure: input, environment, registry, locked, unhealthy, golden, foreign."
+    - "For docker also docker, port, proxy."
+    - "For kubernetes also kubernetes (the server refused), unreachable, conflict (another manager holds a field)."
   returned: failure
   type: str
 """

@@ -21,6 +21,7 @@ description:
 extends_documentation_fragment:
   - modelship.core.attributes
   - modelship.core.deployment
+  - modelship.core.deployment_kubernetes
   - modelship.core.docker
   - modelship.core.kubernetes
 attributes:
