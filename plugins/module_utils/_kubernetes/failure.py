@@ -40,9 +40,9 @@ def unhealthy(api: Api, obj: Object, verdict: Verdict, related: Related, message
     jobs: list[t.Callable[[], None]] = [lambda: events.extend(warnings_of(api, concerned))]
     if pod is not None and container:
         jobs.append(lambda: log.extend(log_of(api, pod, container, previous=previous)))
-    bounded(lambda: api.each(lambda job: job(), jobs), _COLLECT_S)
+    answered = bounded(lambda: api.each(lambda job: job(), jobs), _COLLECT_S)
     log, events = list(log), list(events)
-    told = message
+    told = message if answered else f"{message} (so it was last seen; {api.access.server} does not answer now)"
     telling = [each for each in events if each["message"] and each["message"] not in message]
     if verdict.state != "failed" and telling:
         told += f"; {telling[-1]['object']}: {telling[-1]['reason']}: {telling[-1]['message']}"

@@ -13,8 +13,11 @@ from .pods import condition, controller_of, is_lost
 from .verdict import Related, Verdict
 from .watching import News, Source, pod_sources_of, sources_of
 
+if t.TYPE_CHECKING:
+    from .client import Api
+
 #: Seconds that an object may be missing: ``kubectl replace --force`` deletes and makes it anew.
-_MISSING_GRACE_S = 2.0
+MISSING_GRACE_S = 2.0
 _SETS = frozenset({"StatefulSet", "DaemonSet", "Job"})
 
 
@@ -67,8 +70,8 @@ class State:
         if obj is None:
             gone = "is not there any more"
             if self._given[key].get("spec", {}).get("ttlSecondsAfterFinished") is not None:
-                return Verdict("failed", gone, "raise its ttlSecondsAfterFinished", _MISSING_GRACE_S)
-            return Verdict("failed", gone, "somebody deleted it; run again", _MISSING_GRACE_S)
+                return Verdict("failed", gone, "raise its ttlSecondsAfterFinished", MISSING_GRACE_S)
+            return Verdict("failed", gone, "somebody deleted it; run again", MISSING_GRACE_S)
         return judge(obj, self.related(key))
 
     def related(self, key: Key) -> Related:
@@ -198,3 +201,23 @@ def classes_source(objects: t.Iterable[Object]) -> set[Source]:
     if any(obj["kind"] == "PersistentVolumeClaim" and obj["spec"].get("storageClassName") for obj in objects):
         return {Source("storage.k8s.io/v1", "StorageClass", "")}
     return set()
+
+
+def look(api: Api, state: State, sources: t.Collection[Source], *, courtesy: bool = False) -> None:
+    """List *sources* once and have *state* take it.
+
+    :param courtesy: go without what the server does not show.
+    :raises ApiError: it cannot be asked.
+    """
+
+    def one(source: Source) -> News:
+        found = api.list(
+            source.api_version, source.kind, source.namespace or None, labels=source.labels, fields=source.fields
+        )
+        return News(source, "SYNC", found[0])
+
+    for news in api.each(one, list(sources)):
+        if isinstance(news, News):
+            state.take(news)
+        elif not courtesy:
+            raise news

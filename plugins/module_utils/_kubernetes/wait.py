@@ -15,7 +15,7 @@ from .gone import wait_gone
 from .judge import has_pods
 from .objects import Key, Object
 from .pods import current_of, is_doubtful, is_evicted, is_ready, node_of, row
-from .state import State, classes_source, node_source
+from .state import State, classes_source, look, node_source
 from .verdict import Verdict
 from .watching import Feed, News, Source
 
@@ -58,12 +58,12 @@ def health(api: Api, objects: t.Sequence[Object], *, pods: bool = True) -> list[
     :raises ApiError: the server cannot be asked.
     """
     state = State(objects)
-    _look(api, state, state.target_sources(state.live))
+    look(api, state, state.target_sources(state.live))
     verdicts = {key: state.judge(key) for key in state.live}
     keys = [key for key in state.live if pods or verdicts[key].state != "ready"]
-    _look(api, state, state.pod_sources(keys))
+    look(api, state, state.pod_sources(keys))
     nodes = {node_of(pod) for key in keys for pod in state.related(key).pods if is_doubtful(pod)}
-    _look(api, state, {node_source(name) for name in nodes}, courtesy=True)
+    look(api, state, {node_source(name) for name in nodes}, courtesy=True)
     result = []
     for key, obj in state.live.items():
         verdict = state.judge(key)
@@ -78,20 +78,6 @@ def health(api: Api, objects: t.Sequence[Object], *, pods: bool = True) -> list[
             entry["pods"] = [row(pod, state.lost) for pod in state.related(key).pods]
         result.append(entry)
     return result
-
-
-def _look(api: Api, state: State, sources: t.Collection[Source], *, courtesy: bool = False) -> None:
-    def one(source: Source) -> News:
-        found = api.list(
-            source.api_version, source.kind, source.namespace or None, labels=source.labels, fields=source.fields
-        )
-        return News(source, "SYNC", found[0])
-
-    for news in api.each(one, list(sources)):
-        if isinstance(news, News):
-            state.take(news)
-        elif not courtesy:
-            raise news
 
 
 class _Wait:
@@ -109,7 +95,8 @@ class _Wait:
         self.failing_since: dict[Key, float] = {}
         self.unsynced: set[Source] = set()
         self.followed: set[Key] = set()
-        self.trouble: ModelshipError | None = None
+        #: streams that are broken off now
+        self.trouble: dict[Source, ModelshipError] = {}
         self.told_at = 0.0
         self.begun = time.monotonic()
 
@@ -149,9 +136,10 @@ class _Wait:
                 self._ask_nodes(key, None)
 
     def _take(self, news: News) -> None:
-        if news.what == "LOST":
-            self.trouble = news.error
+        if news.what == "LOST" and news.error is not None:
+            self.trouble[news.source] = news.error
             return
+        self.trouble.pop(news.source, None)
         if news.what == "REFUSED":
             self.unsynced.discard(news.source)
             if news.source in self.state.sources and news.error is not None:
@@ -159,7 +147,6 @@ class _Wait:
             # Not to be allowed to see nodes, events, or even pods makes the verdict less telling, not wrong.
         else:
             self.unsynced.discard(news.source)
-            self.trouble = None
         self.state.take(news)
 
     def _judge(self) -> set[Key]:
@@ -218,22 +205,23 @@ class _Wait:
             return
         self.told_at = now
         text = f"waiting {now - self.begun:.0f} of at most {self.deadline_s:g} s: {self._what_is_missing()}"
-        if self.trouble is not None:
-            text += f" ({self.trouble.message})"
+        for error in list(self.trouble.values())[:1]:
+            text += f" ({error.message})"
         self.progress.live(text)
 
     def _what_is_missing(self) -> str:
         parts = [f"{key}: {verdict.reason}" for key, verdict in list(self.pending.items())[:_NAMED]]
         if len(self.pending) > _NAMED:
-            parts.append(f"{len(self.pending) - _NAMED} more of {len(self.state.live)} objects")
+            total = len(self.state.live)
+            parts = [f"{total - len(self.pending)} of {total} objects ready", parts[0], "…"]
         return "; ".join(parts)
 
     def _time_is_over(self) -> t.NoReturn:
         keys = list(self.pending)
         key = next((each for each in keys if self.pending[each].state == "failed"), keys[0])
         message = f"{key} is not ready after {self.deadline_s:g} s: {self.pending[key].reason}"
-        if self.trouble is not None:
-            message += f"; the state is not known for sure, because {self.trouble.message}"
+        for error in list(self.trouble.values())[:1]:
+            message += f"; the state is not known for sure, because {error.message}"
         raise self._unhealthy(key, self.pending[key], message)
 
     def _unhealthy(self, key: Key, verdict: Verdict, message: str) -> ModelshipError:

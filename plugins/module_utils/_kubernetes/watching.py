@@ -98,6 +98,8 @@ class Feed:
         items, version = self._api.list(api_version, kind, namespace or None, labels=labels, fields=fields)
         self._queue.put(News(source, "SYNC", items))
         self._go.wait()
+        if self._stop.is_set():
+            return
         stream = self._api.watch(
             api_version,
             kind,
@@ -176,11 +178,12 @@ def selector_text(selector: t.Mapping[str, t.Any]) -> str:
     return ",".join(parts)
 
 
-def bounded(call: t.Callable[[], t.Any], seconds: float) -> None:
-    """Run *call* in a thread and wait at most *seconds* for it; it goes on by itself if it needs longer."""
+def bounded(call: t.Callable[[], t.Any], seconds: float) -> bool:
+    """Run *call* in a thread, wait at most *seconds* for it, and tell whether it has ended; else it goes on by itself."""
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(max(0.0, seconds))
+    return not thread.is_alive()
 
 
 def remaining(deadline: float) -> float:
