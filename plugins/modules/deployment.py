@@ -199,8 +199,8 @@ deployment:
       type: list
       elements: str
       returned: for kubernetes
-    kept: {description: What was not removed, and why., type: list, elements: str, returned: for kubernetes, when absent}
-    strategy: {description: C(proxy) or C(recreate)., type: str, returned: for docker, when present}
+    kept: {description: "What was not removed, and why.", type: list, elements: str, returned: "for kubernetes, when absent"}
+    strategy: {description: C(proxy) or C(recreate)., type: str, returned: "for docker, when present"}
     proxy:
       description: The proxy's C(container), C(name) and C(image); null without one.
       type: dict

@@ -10,8 +10,6 @@ import typing as t
 
 from .._core.errors import ModelshipError
 
-Number = int | str  # a whole number or a percentage
-
 _QUALIFIED = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -132,7 +130,7 @@ def within(value: int, option: str, least: int, most: int | None = None) -> int:
     return value
 
 
-def number(value: str | int, option: str) -> Number:
+def number(value: str | int, option: str) -> int | str:
     """Return a whole number, or a percentage as text, as the API's IntOrString wants them.
 
     :raises ModelshipError: it is neither.

@@ -13,7 +13,6 @@ from .._core.errors import ModelshipError
 from .._deployment.declaration import parse_size
 from . import checks
 from .arguments import KUBERNETES_OPTIONS
-from .checks import Number
 from .objects import Object
 
 
@@ -70,10 +69,10 @@ class Autoscaling(t.NamedTuple):
 
 
 class Budget(t.NamedTuple):
-    """How many replicas a drain of nodes must leave, or may take; exactly one is given."""
+    """How many replicas, or which percentage, a drain of nodes must leave, or may take; exactly one is given."""
 
-    min_available: Number | None
-    max_unavailable: Number | None
+    min_available: int | str | None
+    max_unavailable: int | str | None
 
 
 class Peers(t.NamedTuple):
@@ -114,8 +113,8 @@ class RolloutOptions(t.NamedTuple):
     """How one revision replaces another; times in seconds."""
 
     deadline: int
-    max_surge: Number
-    max_unavailable: Number
+    max_surge: int | str
+    max_unavailable: int | str
     pre_stop_seconds: int
     history: int
 

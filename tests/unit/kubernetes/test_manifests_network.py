@@ -121,7 +121,12 @@ def test_extra_resources_get_the_namespace_and_the_label() -> None:
 
 def test_kinds_that_the_extra_resources_bring_along_are_known() -> None:
     def definition(kind: str, scope: str) -> Object:
-        spec = {"group": "example.com", "scope": scope, "names": {"kind": kind}, "versions": [{"name": "v1"}]}
+        spec = {
+            "group": "example.com",
+            "scope": scope,
+            "names": {"kind": kind},
+            "versions": [{"name": "v1", "served": True}],
+        }
         return extra("CustomResourceDefinition", f"{kind.lower()}s.example.com", "apiextensions.k8s.io/v1", spec=spec)
 
     resources = [definition("Wide", "Cluster"), definition("Near", "Namespaced")]
@@ -136,7 +141,7 @@ def test_a_kind_that_comes_along_is_served() -> None:
         "group": "monitoring.coreos.com",
         "scope": "Namespaced",
         "names": {"kind": "ServiceMonitor"},
-        "versions": [{"name": "v1"}],
+        "versions": [{"name": "v1", "served": True}],
     }
     definition = extra("CustomResourceDefinition", "servicemonitors", "apiextensions.k8s.io/v1", spec=spec)
     assert only(rendered(parameters(extra_resources=[definition]), served=False), "ServiceMonitor")
