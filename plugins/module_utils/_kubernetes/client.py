@@ -107,7 +107,8 @@ class Api:
         request = Request(
             method, path, body or b"", tuple((headers or {}).items()), repeatable=method in ("GET", "HEAD")
         )
-        return tuple(self._transport.ask(request, patient=False))  # type: ignore[return-value]
+        answer = self._transport.ask(request, patient=False)
+        return answer.status, answer.headers, answer.body
 
     def resource(self, api_version: str, kind: str) -> Resource:
         """Return how the server serves *kind*: from a table where it is built in, else as the server tells.

@@ -30,6 +30,8 @@ _CONNECT_S = 10.0
 BUSY = frozenset({429, 500, 502, 503, 504})
 #: What an API server says, as a 500, of a server-side apply with a field that the kind does not have.
 _NEVER = b"failed to create typed patch object"
+#: What the admission of an API server that has just started says, as a 403.
+_NOT_YET = b"not yet ready to handle request"
 #: Those of them that say that nothing was done.
 _NOT_DONE = frozenset({429, 503})
 
@@ -275,6 +277,8 @@ def _may_pass(request: Request, answer: Answer) -> bool:
         if answer.status == 500 and _NEVER in answer.body:
             return False
         return request.repeatable or answer.status in _NOT_DONE
+    if answer.status == 403:
+        return _NOT_YET in answer.body
     if answer.status != 409:
         return False
     status = _status_object(answer.body)

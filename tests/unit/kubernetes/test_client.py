@@ -344,6 +344,12 @@ def test_an_unknown_field_is_not_tried_again(api_server: Scripted, connect: Conn
     assert len(api_server.seen) == 1
 
 
+def test_a_server_that_has_just_started_is_waited_for(api_server: Scripted, connect: Connect) -> None:
+    message = 'configmaps "settings" is forbidden: not yet ready to handle request'
+    api_server.script = [refuse(403, message, "Forbidden"), answer({"kind": "ConfigMap"})]
+    assert connect().apply(CONFIG_MAP)["kind"] == "ConfigMap"
+
+
 def test_a_large_body_that_is_refused_before_it_is_sent(api_server: Scripted, connect: Connect) -> None:
     def too_large(handler: Handler) -> None:
         refuse(413, "Request entity too large: limit is 3145728", "RequestEntityTooLarge")(handler)
