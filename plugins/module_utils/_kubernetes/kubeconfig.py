@@ -105,28 +105,6 @@ def read_bytes(path: str, what: str) -> bytes:
         raise wrong(f"cannot read {what} {path}: {exc.strerror or exc}") from exc
 
 
-def inline_secrets(kubeconfig: t.Any) -> set[str]:
-    """Return the secrets in a kubeconfig that was given as a mapping (or as its JSON), for the caller to hide."""
-    if isinstance(kubeconfig, str) and kubeconfig.lstrip().startswith("{"):
-        try:
-            kubeconfig = json.loads(kubeconfig)
-        except ValueError:
-            return set()
-    if not isinstance(kubeconfig, dict):
-        return set()
-    found: set[str] = set()
-    for entry in _entries(kubeconfig, "user"):
-        user = entry.get("user")
-        if not isinstance(user, dict):
-            continue
-        plugin, provider = user.get("exec") or {}, (user.get("auth-provider") or {}).get("config") or {}
-        values = [user.get(name) for name in ("token", "password", "client-key-data")]
-        values += [item.get("value") for item in plugin.get("env") or []]
-        values += [value for name, value in provider.items() if name.endswith(("token", "secret"))]
-        found.update(str(value) for value in values if value)
-    return found
-
-
 def _existing(paths: str) -> list[str]:
     names = [os.path.abspath(os.path.expanduser(path)) for path in paths.split(os.pathsep) if path]
     found = [name for name in names if os.path.exists(name)]

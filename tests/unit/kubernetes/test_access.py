@@ -20,7 +20,6 @@ from kubernetes.client.rest import should_bypass_proxies
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes import access as access_module
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.access import Access, load_access
-from ansible_collections.modelship.core.plugins.module_utils._kubernetes.kubeconfig import inline_secrets
 
 from .scripted_server import Pki
 
@@ -274,20 +273,6 @@ def test_a_mapping_is_a_kubeconfig_too(pki: Pki) -> None:
             "shop",
             "context dev of the given kubeconfig",
         )
-
-
-def test_the_secrets_of_a_mapping_are_known() -> None:
-    user = {
-        "token": "t",
-        "password": "p",
-        "client-key-data": "k",
-        "client-certificate-data": "public",
-        "exec": {"command": "x", "env": [{"name": "AWS_SECRET", "value": "e"}]},
-        "auth-provider": {"name": "oidc", "config": {"id-token": "i", "client-id": "public"}},
-    }
-    content = document({}, user)
-    assert inline_secrets(content) == inline_secrets(json.dumps(content)) == {"t", "p", "k", "e", "i"}
-    assert inline_secrets("/root/.kube/config") == set()
 
 
 def test_a_json_file_needs_no_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
