@@ -164,7 +164,20 @@ def cleaned(given: Object, position: int = 0) -> Object:
         data = dict(obj.get("data") or {})
         data.update({name: base64.b64encode(str(value).encode()).decode() for name, value in plain.items()})
         obj["data"] = data
+    if obj["kind"] == "Secret" and obj["apiVersion"] == "v1":
+        _check_base64(obj)
     return obj
+
+
+def _check_base64(secret: Object) -> None:
+    """The server's own answer is an error of its own (500), which looks as if it might pass."""
+    for name, value in (secret.get("data") or {}).items():
+        try:
+            base64.b64decode(value, validate=True)
+        except (TypeError, ValueError):  # binascii.Error is a ValueError
+            raise ModelshipError(
+                f"Secret {secret['metadata']['name']} is refused: data.{name} is not base64; give plain text in stringData"
+            ) from None
 
 
 def digest_of(obj: t.Any) -> str:
@@ -181,6 +194,8 @@ def custom_kinds(objects: t.Iterable[Object]) -> dict[tuple[str, str], bool]:
             spec = obj.get("spec") or {}
             kind = (spec.get("names") or {}).get("kind", "")
             for version in spec.get("versions") or []:
+                if not version.get("served"):
+                    continue
                 kinds[f"{spec.get('group')}/{version.get('name')}", kind] = spec.get("scope") == "Namespaced"
     return kinds
 

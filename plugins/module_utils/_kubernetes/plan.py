@@ -29,7 +29,7 @@ from .objects import (
 from .observe import Observed, fetch, is_namespace_ours, observe
 from .record import Record
 from .refusal import Conflict, combined, conflict_error, conflicts_of, explained, some
-from .vacancy import others_in
+from .vacancy import is_container, occupants
 
 if t.TYPE_CHECKING:
     from .client import Api
@@ -37,6 +37,7 @@ if t.TYPE_CHECKING:
 
 #: Field, manager and subresource by which a HorizontalPodAutoscaler sets replicas.
 _AUTOSCALED = ("spec.replicas", "kube-controller-manager", "scale")
+_TRIES = 5
 
 
 @dataclasses.dataclass
@@ -154,21 +155,20 @@ def _check_namespaces(plan: Plan, observed: Observed) -> None:
 
 
 def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key]) -> None:
-    namespaces = []
+    containers = []
     for key, obj in observed.ours.items():
         if key in declared or is_going(obj) or owner_of(obj) is None or is_kept(obj):
             continue
         if is_adopted(obj):
             plan.releases.append(obj)
-        elif obj["kind"] != "Namespace":
+        elif not is_container(obj):
             plan.prunes.append(obj)
-        elif key.name != plan.namespace:
-            namespaces.append(obj)
+        elif key != Key("", "Namespace", "", plan.namespace):
+            containers.append(obj)
     ours = list(plan.prunes)
-    for obj in namespaces:
-        space = obj["metadata"]["name"]
-        if others := others_in(api, space, plan.name, ours):
-            plan.warnings.append(f"namespace {space} is no longer declared, but left because of {some(others)} in it")
+    for obj in containers:
+        if others := occupants(api, obj, plan.name, ours):
+            plan.warnings.append(f"{key_of(obj)} is no longer declared, but left because of {some(others)}")
         else:
             plan.prunes.append(obj)
 
@@ -261,7 +261,7 @@ def _try(
     errors: list[ModelshipError] = []
 
     def ask(change: Change) -> Object:
-        return api.apply(change.desired, force=force or change.force, dry_run=True)
+        return _tried(api, change, force=force or change.force)
 
     for change, answer in zip(questions, api.each(ask, questions), strict=True):
         if isinstance(answer, ModelshipError):
@@ -291,6 +291,18 @@ def _try(
         (plan.unchanged if same else plan.updates).append(change)
 
 
+def _tried(api: Api, change: Change, *, force: bool) -> Object:
+    """Return what becomes of *change*; its live object is read again where a controller wrote to it meanwhile."""
+    for _attempt in range(_TRIES):
+        result = api.apply(change.desired, force=force, dry_run=True)
+        if change.live is None or _version(change.live) == _version(result):
+            break
+        change.live = api.get(change.desired["apiVersion"], *change.key[1:]) or change.live
+        if _version(change.live) == _version(result):
+            break
+    return result
+
+
 def _or_error(function: t.Callable[[Change], Object], change: Change) -> Object | ModelshipError:
     try:
         return function(change)
@@ -313,8 +325,8 @@ def _askable(plan: Plan, not_served: t.Container[tuple[str, str]], observed: Obs
             asked.append(change)
     if untried:
         plan.warnings.append(
-            f"{some(untried)} could not be tried by the server, because what they need (namespace, kind, "
-            "service account) does not exist yet"
+            f"{some(untried)} could not be tried by the server: what they need (namespace, kind, service "
+            "account) does not exist yet, or they are still being deleted"
         )
     return asked
 
@@ -345,7 +357,8 @@ def _describe(plan: Plan, record: Record | None) -> None:
     for change in plan.updates:
         old, new = shown(change.desired, change.live, change.result)
         plan.difference.add(str(change.key), old, new)
-        plan.reasons.append(f"{change.key} {_why(change, changed_paths(old, new))}")
+        paths = [path for path in changed_paths(old, new) if ".modelship.io/" not in path]
+        plan.reasons.append(f"{change.key} {_why(change, paths)}")
     for obj in plan.prunes:
         plan.difference.add(str(key_of(obj)), shown(comparable(obj), obj, None)[0], None)
         plan.reasons.append(f"{key_of(obj)} is no longer declared")

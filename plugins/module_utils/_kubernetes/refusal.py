@@ -75,7 +75,7 @@ def explained(error: ModelshipError, obj: Object) -> ModelshipError:
         return conflict_error(conflicts)
     if error.status == 422 and error.causes:
         secret = obj["kind"] == "Secret"
-        reasons = [f"{cause.get('field')}: {_short(str(cause.get('message')), secret)}" for cause in error.causes]
+        reasons = [_reason(cause, secret) for cause in error.causes]
         advice = ""
         if any(_IMMUTABLE.search(reason) for reason in reasons):
             advice = f". {_what_to_do(key, obj)}"
@@ -100,6 +100,12 @@ def some(names: t.Sequence[object], most: int = 5) -> str:
     """Return the first *most* of *names* and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(str(name) for name in names[:most]) + rest
+
+
+def _reason(cause: dict[str, t.Any], secret: bool) -> str:
+    field = str(cause.get("field") or "").strip("[].")  # "[]" is the whole object
+    reason = _short(str(cause.get("message")), secret)
+    return f"{cause['field']}: {reason}" if field else reason
 
 
 def _short(message: str, secret: bool) -> str:

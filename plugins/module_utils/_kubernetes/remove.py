@@ -19,7 +19,7 @@ from .observe import is_namespace_ours, observe
 from .prune import delete_all, no_guard, release, wait_gone
 from .record import Record, drop_record, load_record, record_name
 from .refusal import combined, some
-from .vacancy import others_in
+from .vacancy import is_container, occupants
 
 if t.TYPE_CHECKING:
     from .client import Api
@@ -44,17 +44,20 @@ class Removal:
 class _Found:
     """What there is to remove.
 
-    :param objects: to delete; *adopted* to give up; *namespaces* to delete if nothing else is in them.
+    :param objects: to delete; *adopted* to give up; *containers* (namespaces, kinds) to delete if nothing else is in them.
+    :param home: the deployment's namespace exists.
     """
 
     objects: list[Object]
     adopted: list[Object]
     kept: list[Object]
-    namespaces: list[Object]
+    containers: list[Object]
     record: Record
+    home: bool
     warnings: list[str]
 
     def __bool__(self) -> bool:
+        """Whether anything is there beside containers, which may have to stay."""
         return bool(self.objects or self.adopted or self.record.stored)
 
 
@@ -76,7 +79,7 @@ def remove(
     :raises ModelshipError: the server refuses, another run is at work, or something is not gone in time.
     """
     found = _find(api, name, namespace, record)
-    going = [obj for obj in found.namespaces if is_going(obj)]
+    going = [obj for obj in found.containers if is_going(obj)]
     if going and not context.check:
         wait_gone(api, going, deadline_s)
         found = _find(api, name, namespace, None)
@@ -84,16 +87,13 @@ def remove(
         answers = api.each(lambda obj: api.delete(obj, dry_run=True), found.objects)
         if errors := [answer for answer in answers if isinstance(answer, ModelshipError)]:
             raise combined(errors)
+    if context.check or not found:
         leaving, kept = _vacant(api, name, found)
-        return _result(name, found, leaving, kept, check=True)
-    if not found:
-        leaving, kept = _vacant(api, name, found)
-        if not leaving:
-            return _result(name, found, [], kept, check=False)
-    lease = Lease(api, namespace, name) if _can_lock(found, namespace) else None
-    if lease is None:
+        if context.check or not leaving:
+            return _result(name, found, leaving, kept, check=context.check)
+    if not found.home:  # no place for a Lease, but something may be left elsewhere
         return _carry_out(api, name, namespace, found, context, deadline_s, no_guard)
-    with lease:
+    with Lease(api, namespace, name) as lease:
         found = _find(api, name, namespace, None)
         return _carry_out(api, name, namespace, found, context, deadline_s, lease.check)
 
@@ -101,31 +101,20 @@ def remove(
 def _find(api: Api, name: str, namespace: str, record: Record | None) -> _Found:
     record = record if record is not None else load_record(api, namespace, name)
     observed = observe(api, name, namespace, [], record)
-    found = _Found([], [], [], [], record, list(observed.warnings))
-    namespaces = {key.name: obj for key, obj in observed.ours.items() if key.kind == "Namespace"}
     own = observed.namespaces.get(namespace)
+    found = _Found([], [], [], [], record, own is not None and not is_going(own), list(observed.warnings))
     if own is not None and is_namespace_ours(own, name, namespace):
-        namespaces[namespace] = own
-    for key, obj in observed.ours.items():
-        if key.kind == "Namespace" or owner_of(obj) is None:
+        observed.ours[key_of(own)] = own
+    for obj in observed.ours.values():
+        if owner_of(obj) is None:
             continue
         if is_kept(obj):
             found.kept.append(obj)
         elif is_adopted(obj):
             found.adopted.append(obj)
         else:
-            found.objects.append(obj)
-    for obj in namespaces.values():
-        (found.adopted if is_adopted(obj) else found.namespaces).append(obj)
+            (found.containers if is_container(obj) else found.objects).append(obj)
     return found
-
-
-def _can_lock(found: _Found, namespace: str) -> bool:
-    """Whether there is a place for the Lease: a deployment whose namespace is gone leaves only what is elsewhere."""
-    return found.record.stored != "" or any(
-        obj["metadata"].get("namespace") == namespace or obj["metadata"]["name"] == namespace
-        for obj in [*found.objects, *found.adopted, *found.namespaces]
-    )
 
 
 def _carry_out(
@@ -144,27 +133,29 @@ def _carry_out(
         guard()
         release(api, obj)
     leaving, kept = _vacant(api, name, found)
+    own = [obj for obj in leaving if key_of(obj) == Key("", "Namespace", "", namespace)]
     guard()
-    if found.record.stored:
+    delete_all(api, [obj for obj in leaving if obj not in own], deadline_s=deadline_s, guard=guard)
+    if found.record.stored:  # not before all that only it tells of is gone
         drop_record(api, namespace, name)
-    if leaving:
-        context.progress.step(f"removing {some([key_of(obj) for obj in leaving])}")
-        delete_all(api, leaving, deadline_s=deadline_s, guard=guard)
+    if own:
+        context.progress.step(f"removing {key_of(own[0])}")
+        delete_all(api, own, deadline_s=deadline_s, guard=guard)
     return _result(name, found, leaving, kept, check=False)
 
 
 def _vacant(api: Api, name: str, found: _Found) -> tuple[list[Object], list[str]]:
-    """Return which of the namespaces can go, and which cannot and why."""
-    leaving, kept = [], []
-    for obj in found.namespaces:
-        space = obj["metadata"]["name"]
+    """Return which of the namespaces and kinds can go, and which cannot and why."""
+    leaving: list[Object] = []
+    kept = []
+    for obj in found.containers:
         try:
-            others = others_in(api, space, name, found.objects)
+            others = occupants(api, obj, name, found.objects)
         except ModelshipError as exc:
-            kept.append(f"namespace {space} is kept: {exc.message}")
+            kept.append(f"{key_of(obj)} is kept: {exc.message}")
             continue
         if others:
-            kept.append(f"namespace {space} is kept, because {some(others)} {'are' if len(others) > 1 else 'is'} in it")
+            kept.append(f"{key_of(obj)} is kept because of {some(others)}")
         else:
             leaving.append(obj)
     return leaving, kept

@@ -1,14 +1,14 @@
 # Copyright: (c) 2026, the modelship authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What else lives in a namespace: it is deleted only where that takes nothing with it that is not ours."""
+"""What else lives in a namespace, or is of a kind: they are deleted only where that takes nothing with it that is not ours."""
 
 from __future__ import annotations
 
 import typing as t
 
 from .._core.errors import ModelshipError
-from .objects import Key, Object, group_of, is_going, key_of, labels_of
+from .objects import Key, Object, custom_kinds, group_of, is_going, key_of, labels_of
 from .record import PART_OF
 from .refusal import some
 
@@ -28,6 +28,28 @@ _OWN_OBJECTS = frozenset(
 #: Served by others than the API server, computed from what is there.
 _COMPUTED = (".metrics.k8s.io", "metrics.k8s.io")
 _LISTED = 100
+
+
+def is_container(obj: Object) -> bool:
+    """Tell whether deleting *obj* deletes others with it: a namespace, or the definition of a kind."""
+    return obj["kind"] in ("Namespace", "CustomResourceDefinition")
+
+
+def occupants(api: Api, obj: Object, name: str, ours: t.Iterable[Object] = ()) -> list[Key]:
+    """Return what would be lost with *obj* (see :func:`is_container`) and is not of the deployment *name*.
+
+    :param ours: live objects that go too.
+    :raises ModelshipError: it cannot be told.
+    """
+    if obj["kind"] == "Namespace":
+        return others_in(api, obj["metadata"]["name"], name, ours)
+    known = {one["metadata"]["uid"] for one in ours}
+    kinds = custom_kinds([obj])
+    version, kind = next(iter(kinds))
+    if not api.serves(version, kind):
+        return []
+    instances = api.list(version, kind, None)[0]
+    return [key_of(one) for one in instances if one["metadata"]["uid"] not in known and not is_going(one)]
 
 
 def others_in(api: Api, namespace: str, name: str, ours: t.Iterable[Object] = ()) -> list[Key]:
@@ -63,7 +85,7 @@ def strangers(found: t.Sequence[Object], name: str, ours: t.Iterable[str]) -> li
     while True:  # pods are owned by what a Deployment owns
         left = [obj for obj in rest if not known & {obj["metadata"].get("uid"), *_owners(obj)}]
         if len(left) == len(rest):
-            return [key_of(obj) for obj in left]
+            return [key_of(obj) for obj in left if not _owners(obj)] or [key_of(obj) for obj in left]
         known |= {obj["metadata"].get("uid") for obj in rest} - {obj["metadata"].get("uid") for obj in left}
         rest = left
 
