@@ -59,14 +59,14 @@ def _pod_failed(obj: Object, status: Object) -> Verdict:
             name = container["name"]
             return Verdict(
                 "failed",
-                f"has failed: container {name}: {how_ended(ended)}",
+                f"container {name}: {how_ended(ended)}",
                 "its last log lines say why",
                 0.0,
                 obj,
                 name,
             )
     said = one_line(f"{status.get('reason', '')} {status.get('message', '')}") or "phase Failed"
-    return Verdict("failed", f"has failed: {said}", "delete it to have it made again", pod=obj)
+    return Verdict("failed", said, "delete it to have it made again", pod=obj)
 
 
 def _claim(obj: Object, related: Related) -> Verdict:
@@ -76,7 +76,7 @@ def _claim(obj: Object, related: Related) -> Verdict:
     if phase == "Lost":
         volume = obj["spec"].get("volumeName", "")
         return Verdict(
-            "failed", f"has lost its volume {volume}", "restore that PersistentVolume, or declare another claim"
+            "failed", f"its volume {volume} is lost", "restore that PersistentVolume, or declare another claim"
         )
     if related.late_binding:
         return Verdict("ready", "is bound as soon as a pod uses it")
@@ -96,9 +96,7 @@ def _definition(obj: Object, related: Related) -> Verdict:  # noqa: ARG001
         return Verdict("ready", "established")
     names = condition(obj, "NamesAccepted")
     if names.get("status") == "False":
-        return Verdict(
-            "failed", f"has names that are taken: {one_line(names.get('message', ''))}", "choose other names"
-        )
+        return Verdict("failed", f"its names are taken: {one_line(names.get('message', ''))}", "choose other names")
     return Verdict("progressing", "is not established yet")
 
 
@@ -152,9 +150,7 @@ def _other(obj: Object, related: Related) -> Verdict:  # noqa: ARG001
     for kind in ("Stalled", "Failed"):
         found = condition(obj, kind)
         if found.get("status") == "True" and _condition_observed(obj, found):
-            return Verdict(
-                "failed", f"says that it cannot become ready: {_said(found)}", "see what its controller says"
-            )
+            return Verdict("failed", _said(found), "see what its controller says")
     found = condition(obj, "Reconciling")
     if found.get("status") == "True":
         return Verdict("progressing", _said(found))

@@ -9,6 +9,7 @@ Sources: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/ and t
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 
 from .objects import Object, annotations_of, group_of, is_going, labels_of
@@ -23,6 +24,8 @@ _IMAGE = frozenset(
 )
 _CONFIGURATION = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _CRASH = "CrashLoopBackOff"
+#: The kubelet forgets earlier ends of a container that has run for so long.
+_FORGIVEN_S = 600.0
 #: Messages of ``_CONFIGURATION`` that mean a slow container runtime, which the kubelet asks again.
 _PASSING = ("context deadline exceeded", "is reserved for", "DeadlineExceeded")
 
@@ -72,12 +75,33 @@ def trouble(pod: Object) -> Trouble | None:
                 name,
             )
         if reason == _CRASH:
-            return Trouble(reason, *_crash(container), name, previous=True)
+            return Trouble(reason, *_crash(container, "lastState"), name, previous=True)
+        if _is_crashing(pod, container):
+            return Trouble(_CRASH, *_crash(container, "state"), name)
     return None
 
 
-def _crash(container: Object) -> tuple[str, str]:
-    ended = (container.get("lastState") or {}).get("terminated") or {}
+def _is_crashing(pod: Object, container: Object) -> bool:
+    """Tell whether *container* has ended a second time: the kubelet says ``CrashLoopBackOff`` only when it looks again."""
+    ended = (container.get("state") or {}).get("terminated")
+    if not ended or not container.get("restartCount") or _seconds(ended) > _FORGIVEN_S:
+        return False
+    always = (pod.get("spec") or {}).get("restartPolicy", "Always") == "Always"
+    initial = container in (pod["status"].get("initContainerStatuses") or ())
+    return bool(ended.get("exitCode")) or (always and not initial)
+
+
+def _seconds(ended: Object) -> float:
+    """Return how long a container ran that has ended."""
+    try:
+        begin, end = (datetime.datetime.fromisoformat(ended[name]) for name in ("startedAt", "finishedAt"))
+    except (KeyError, TypeError, ValueError):
+        return 0.0  # it never ran
+    return (end - begin).total_seconds()
+
+
+def _crash(container: Object, state: str) -> tuple[str, str]:
+    ended = (container.get(state) or {}).get("terminated") or {}
     text = f"container {container.get('name')} ends again and again: {how_ended(ended)}"
     if ended.get("reason") == "OOMKilled":
         return text, "raise limits.memory, or run fewer workers"
@@ -287,15 +311,21 @@ def newest_replica_set(deployment: Object, replica_sets: t.Iterable[Object]) -> 
 def current_pods(api: Api, obj: Object) -> list[Object]:
     """Return the ready pods of the newest revision of the workload *obj*, as the server knows them now.
 
+    *obj* itself is asked for anew: when it was applied, its controller had not named its revision yet.
+
     :raises ApiError: it cannot be asked.
     """
-    uid = obj["metadata"]["uid"]
+    metadata = obj["metadata"]
+    live = api.get(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"])
+    if live is None:
+        return []
     found: dict[str, list[Object]] = {"ReplicaSet": [], "Pod": []}
-    for source in pod_sources_of([obj]):
+    for source in pod_sources_of([live]):
         found[source.kind] = api.list(source.api_version, source.kind, source.namespace, labels=source.labels)[0]
+    uid = live["metadata"]["uid"]
     sets = [each for each in found["ReplicaSet"] if controller_of(each) == uid]
     owners = {uid, *(each["metadata"]["uid"] for each in sets)}
-    pods = current_of(obj, sets, [pod for pod in found["Pod"] if controller_of(pod) in owners])
+    pods = current_of(live, sets, [pod for pod in found["Pod"] if controller_of(pod) in owners])
     return [pod for pod in pods or () if is_ready(pod)]
 
 

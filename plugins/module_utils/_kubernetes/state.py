@@ -68,7 +68,7 @@ class State:
         """Judge one target."""
         obj = self.live[key]
         if obj is None:
-            gone = "is not there any more"
+            gone = "it is not there any more"
             if self._given[key].get("spec", {}).get("ttlSecondsAfterFinished") is not None:
                 return Verdict("failed", gone, "raise its ttlSecondsAfterFinished", MISSING_GRACE_S)
             return Verdict("failed", gone, "somebody deleted it; run again", MISSING_GRACE_S)

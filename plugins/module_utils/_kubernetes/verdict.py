@@ -14,7 +14,7 @@ class Verdict(t.NamedTuple):
     """What is known of an object.
 
     :param state: ``failed`` means that waiting cannot help.
-    :param reason: one line; for ``failed`` it reads on after the object's name.
+    :param reason: one line, without the object's name.
     :param hint: what to do about a failure.
     :param grace_s: a failure only if it still is one after so many seconds.
     :param pod: the pod that failed.

@@ -177,7 +177,7 @@ class _Wait:
             self._ask_nodes(key, verdict)
             if self.unsynced:
                 return
-            raise self._unhealthy(key, verdict, f"{key} {verdict.reason}")
+            raise self._unhealthy(key, verdict, f"{key} failed: {verdict.reason}")
 
     def _ask_nodes(self, key: Key, failed: Verdict | None) -> None:
         """Follow the nodes of pods that look as if it were their node's fault."""

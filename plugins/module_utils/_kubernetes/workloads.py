@@ -76,7 +76,7 @@ def _deadline(obj: Object, related: Related) -> Verdict | None:
     unready = _unready(obj, related)
     return Verdict(
         "failed",
-        f"has made no progress for {seconds} s (ProgressDeadlineExceeded): "
+        f"no progress for {seconds} s (ProgressDeadlineExceeded): "
         + _new_pods(obj, related, obj["spec"].get("replicas", 1)),
         "see why its pods do not become ready; if they only need longer, raise the deadline",
         grace_s=STALE_GRACE_S if related.stale else 0.0,
@@ -95,7 +95,7 @@ def _refused(message: str, related: Related) -> Verdict | None:
         hint = "change what that policy refuses, or have it changed"
     else:
         hint = "correct what the server names"
-    return Verdict("failed", f"may not make its pods: {text}", hint, grace_s=REFUSAL_GRACE_S)
+    return Verdict("failed", f"its pods are refused: {text}", hint, grace_s=REFUSAL_GRACE_S)
 
 
 def _pods_failed(obj: Object, related: Related) -> Verdict | None:
@@ -230,7 +230,7 @@ def _job(obj: Object, related: Related) -> Verdict:
 
 
 def _job_failed(found: Object, related: Related) -> Verdict:
-    text = f"has failed ({found.get('reason', '')}: {one_line(found.get('message', ''))})"
+    text = f"{found.get('reason', '')}: {one_line(found.get('message', ''))}"
     for pod in sorted(related.pods, key=lambda each: str(each["metadata"].get("creationTimestamp")), reverse=True):
         for container in (pod.get("status") or {}).get("containerStatuses") or ():
             for state, previous in (("state", False), ("lastState", True)):

@@ -148,6 +148,24 @@ def test_a_crash_says_how_the_container_ended() -> None:
     assert "exit code 2 (no such model)" in look(deployment(total=1, updated=1), plain).reason
 
 
+def crashed(code: int, restarts: int, *, finished: str = "00:00:02") -> Object:
+    times = {"startedAt": "2026-01-01T00:00:00Z", "finishedAt": f"2026-01-01T{finished}Z"}
+    return {**running(ready=False, restarts=restarts), "state": {"terminated": {**ended(code), **times}}}
+
+
+def test_a_container_that_has_ended_twice_crashes_also_before_the_kubelet_says_so() -> None:
+    obj = deployment(total=1, updated=1)
+    found = look(obj, pod(containers=[crashed(3, 1)]))
+    assert found.state == "failed"
+    assert "ends again and again: exit code 3" in found.reason
+    assert not found.previous  # the last run is the one that has just ended
+    assert look(obj, pod(containers=[crashed(0, 1)])).state == "failed"
+    assert look(obj, pod(containers=[crashed(3, 0)])).state == "progressing"
+    assert look(obj, pod(containers=[crashed(3, 1, finished="00:11:00")])).state == "progressing"
+    assert look(obj, pod(containers=[running(ready=False)], init=[crashed(3, 1)])).state == "failed"
+    assert look(obj, pod(containers=[running(ready=False)], init=[crashed(0, 1)])).state == "progressing"
+
+
 def test_an_exceeded_deadline_is_final_and_names_the_pods() -> None:
     obj = deployment(total=3, updated=1, available=2, conditions=[LATE])
     found = look(obj, pod(containers=[running(ready=False)]))

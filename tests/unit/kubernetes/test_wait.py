@@ -241,7 +241,9 @@ def test_a_pod_that_cannot_start_ends_the_wait_with_log_and_events(api: Streams)
     error = wait.failed()
     assert wait.seconds < 2
     assert error.kind == "unhealthy"
-    assert error.message.startswith("Deployment shop/digits pod p1 on node-1 container serve ends again and again")
+    assert error.message.startswith(
+        "Deployment shop/digits failed: pod p1 on node-1 container serve ends again and again"
+    )
     assert "the log of serve ends: loading | no such model" in error.message
     assert error.details["log"] == ["loading", "no such model"]
     assert [each["reason"] for each in error.details["events"]] == ["BackOff"]
@@ -390,7 +392,7 @@ def test_a_refusal_that_passes_is_forgiven(api: Streams, monkeypatch: pytest.Mon
     api.say("ReplicaSet", "MODIFIED", refused)
     wait.goes_on(0.3)
     error = wait.failed()
-    assert "may not make its pods: exceeded quota: small" in error.message
+    assert "its pods are refused: exceeded quota: small" in error.message
     assert "raise the quota" in error.message
 
 
@@ -431,7 +433,7 @@ def test_an_object_made_anew_under_its_name_is_waited_for_and_a_deleted_one_is_n
     api.say("Deployment", "ADDED", {**STARTED, "metadata": {**STARTED["metadata"], "uid": "another"}})
     wait.goes_on(0.8)
     api.say("Deployment", "DELETED", STARTED)
-    assert "is not there any more" in wait.failed().message
+    assert "it is not there any more" in wait.failed().message
 
 
 def test_a_finished_job_may_be_cleaned_away_while_others_go_on(api: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
