@@ -10,7 +10,9 @@ import typing as t
 from .._core.errors import ModelshipError
 from .._core.runner import Context, Outcome
 from .declaration import Declaration
-from .info import Info, Inquiry
+
+if t.TYPE_CHECKING:
+    from .info import Info, Inquiry
 
 
 class Backend(t.Protocol):

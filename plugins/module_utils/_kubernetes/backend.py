@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, the modelship authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Deployments on a Kubernetes cluster."""
+"""Deployments on a Kubernetes cluster.
+
+What only some runs need is imported by them: a module is compiled anew in every task.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,20 @@ import typing as t
 
 from .._core.runner import Context, Outcome
 from .._deployment.declaration import Declaration, check_name
-from .._deployment.info import Info, Inquiry
-from . import golden
 from .access import load_access
 from .apply import Plan, make_namespace
 from .client import Api
 from .declared import KubernetesOptions
 from .endpoint import inside, reachable
-from .info import look, replica_facts
 from .lease import Lease
 from .manifests import render
 from .objects import Object, key_of
 from .record import load_record
-from .remove import remove
-from .rollout import Rollout, Settings, serving_pods
+from .rollout import Rollout, Settings
+from .serving import replica_facts, served_release, serving_pods
+
+if t.TYPE_CHECKING:
+    from .._deployment.info import Info, Inquiry
 
 
 class KubernetesBackend:
@@ -55,9 +58,12 @@ class KubernetesBackend:
             rollout.previous = rollout.current = record.good
         elif found.changed:
             # the record and the Lease are kept in the namespace
-            make_namespace(self.api, found)
+            made = make_namespace(self.api, found)
             with Lease(self.api, self.namespace, declaration.name) as lease:
                 found, live = rollout.perform(found, lease)
+            if made:  # the second plan found it there
+                found.reasons.insert(0, f"Namespace {self.namespace} does not exist yet")
+                found.difference.add(f"Namespace {self.namespace}", None, {"name": self.namespace})
         else:
             live = rollout.settle(found, record)
         return Outcome(
@@ -70,6 +76,8 @@ class KubernetesBackend:
 
     def remove(self, name: str, context: Context) -> Outcome:
         """Remove the deployment *name*; see :class:`.targets.Backend`."""
+        from .remove import remove
+
         check_name(name)
         deadline = self.options.rollout.deadline
         removal = remove(self.api, name, self.namespace, None, context, deadline_s=deadline)
@@ -93,6 +101,8 @@ class KubernetesBackend:
 
     def info(self, inquiry: Inquiry, context: Context) -> Info:
         """Tell what is served now; see :class:`.targets.Backend`."""
+        from .info import look
+
         desired = self._render(inquiry.declaration) if inquiry.declaration else None
         return look(self.api, self.namespace, inquiry, desired, context.progress)
 
@@ -117,7 +127,7 @@ class KubernetesBackend:
             "namespace": self.namespace,
             "image": declaration.image,
             "digest": declaration.digest,
-            "release": golden.served_release(self.api, pods),
+            "release": served_release(self.api, pods),
             "url": reachable(self.api, live, name),
             "service": inside(live, name),
             "revision": current.number if current else None,

@@ -13,22 +13,19 @@ from .._core.progress import Progress
 from .._deployment.declaration import Declaration, Verification
 from .._endpoint.golden import load_release
 from .._endpoint.http import Answer, Client, UnreachableError
-from .._endpoint.verify import RELEASE_HEADER, Request, failure_text, verify
+from .._endpoint.verify import Request, failure_text, verify
 from .client import Api
 from .objects import Object
+from .serving import proxy_path
 
 
 class PodClient(Client):
-    """Requests to one pod's port through ``…/pods/NAME:PORT/proxy`` of the API server.
+    """Requests to the serving port of *pod* through ``…/pods/NAME:PORT/proxy`` of the API server."""
 
-    :param pod: the pod's name.
-    :param port: the container's port.
-    """
-
-    def __init__(self, api: Api, namespace: str, pod: str, port: int) -> None:
-        self.url = f"pod {namespace}/{pod}"
+    def __init__(self, api: Api, pod: Object) -> None:
+        self.url = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
         self._api = api
-        self._path = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy"
+        self._path = proxy_path(pod)
 
     def close(self) -> None:
         """Nothing to close: the connection is the API's."""
@@ -68,32 +65,9 @@ def demand(
         wait_s=min(10.0, declaration.health.start_deadline),
     )
     for pod in pods:
-        verdict = verify(client_of(api, pod), request, progress)
+        verdict = verify(PodClient(api, pod), request, progress)
         if not verdict["ok"]:
             raise ModelshipError(failure_text(verdict), kind="golden", verdict=verdict)
-
-
-def client_of(api: Api, pod: Object) -> PodClient:
-    """Return a client for the serving port of *pod*, the first that its first container declares."""
-    ports = pod["spec"]["containers"][0].get("ports") or [{"containerPort": 80}]
-    return PodClient(api, pod["metadata"]["namespace"], pod["metadata"]["name"], ports[0]["containerPort"])
-
-
-def ready_path_of(pod: Object) -> str:
-    """Return the path of the readiness probe of *pod*; empty where it has none by HTTP."""
-    probe = pod["spec"]["containers"][0].get("readinessProbe") or {}
-    return str((probe.get("httpGet") or {}).get("path") or "")
-
-
-def served_release(api: Api, pods: t.Sequence[Object]) -> str | None:
-    """Return the digest of the release that the first of *pods* says it serves; ``None`` where it does not say."""
-    for pod in pods[:1]:
-        try:
-            answer = client_of(api, pod).request("GET", ready_path_of(pod) or "/")
-        except ModelshipError:  # no right to ask, or a server of another kind: then it is not known
-            return None
-        return answer.headers.get(RELEASE_HEADER)
-    return None
 
 
 def _status(answer: Answer) -> str | None:

@@ -5,22 +5,19 @@
 
 from __future__ import annotations
 
-import typing as t
-
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
 from .._deployment.info import Condition, Drift, Endpoint, Info, Inquiry, golden_verdict, worst
 from .client import Api
 from .endpoint import inside, reachable
-from .golden import client_of, ready_path_of, served_release
+from .golden import PodClient
 from .managed import owner_of
-from .objects import Object, is_going, key_of, owner_selector
+from .objects import DEPLOYMENT, Object, is_going, key_of
 from .observe import observe
 from .plan import plan
-from .pods import is_alive, row, trouble
 from .record import Record, load_record
-from .rollout import serving_pods
+from .serving import ready_path_of, replica_facts, served_release, serving_pods
 from .wait import health
 
 
@@ -34,11 +31,11 @@ def look(api: Api, namespace: str, inquiry: Inquiry, desired: list[Object] | Non
     record = load_record(api, namespace, name)
     ours = [obj for obj in observe(api, name, namespace, [], record).ours.values() if owner_of(obj) is not None]
     workload = next((obj for obj in ours if obj["kind"] == "Deployment" and obj["metadata"]["name"] == name), None)
-    pods = api.list("v1", "Pod", namespace, labels=owner_selector(name, namespace))[0]
+    pods = api.list("v1", "Pod", namespace, labels=f"{DEPLOYMENT}={name}")[0]
     current = serving_pods(api, namespace, name)
     verdict = None
     if inquiry.verification is not None:
-        endpoints = [Endpoint(pod["metadata"]["name"], client_of(api, pod)) for pod in current]
+        endpoints = [Endpoint(pod["metadata"]["name"], PodClient(api, pod)) for pod in current]
         path = ready_path_of(current[0]) if current else ""
         verdict = golden_verdict(inquiry.verification, endpoints, path, progress)
     return Info(
@@ -59,19 +56,6 @@ def look(api: Api, namespace: str, inquiry: Inquiry, desired: list[Object] | Non
             "objects": sorted(str(key_of(obj)) for obj in ours),
         },
     )
-
-
-def replica_facts(pod: Object) -> dict[str, t.Any]:
-    """Return a pod as modules return a replica."""
-    facts = row(pod)
-    wrong = trouble(pod)
-    health = "ready" if facts["ready"] else "failed" if wrong or not is_alive(pod) else "progressing"
-    return {
-        **{key: facts[key] for key in ("name", "node", "address", "image", "restarts")},
-        "state": str((pod.get("status") or {}).get("phase") or "Unknown").lower(),
-        "health": health,
-        "reason": "" if health == "ready" else facts["state"],
-    }
 
 
 def _overall(api: Api, ours: list[Object], workload: Object | None, name: str) -> Condition:

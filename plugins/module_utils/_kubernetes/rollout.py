@@ -11,14 +11,13 @@ import typing as t
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
 from .._deployment.declaration import Declaration
-from . import golden
 from .apply import Plan, carry_out, plan, prune
 from .client import Api
 from .errors import ApiError
 from .lease import Lease
 from .objects import Object
-from .pods import current_pods, is_alive
 from .record import Record, Revision, load_record, save_record
+from .serving import served_release, serving_pods
 from .wait import wait
 
 #: The server's own verdict (ProgressDeadlineExceeded) names the reason better than ours, and comes this much earlier.
@@ -140,8 +139,10 @@ class Rollout:
         wait(self.api, live, deadline_s=self.settings.deadline_s + _GRACE_S, progress=self.progress)
         wanted = self.declaration.verification
         if wanted is not None and not verified:
+            from .golden import demand  # and with it an HTTP client, which a run without verification need not load
+
             pods = serving_pods(self.api, self.namespace, self.name)
-            golden.demand(self.api, pods, self.declaration, wanted, self.progress)
+            demand(self.api, pods, self.declaration, wanted, self.progress)
 
     def _remember(self, record: Record, found: Plan) -> None:
         good = record.good
@@ -150,7 +151,7 @@ class Rollout:
             objects=found.desired,
             image=self.declaration.image,
             digest=self.declaration.digest,
-            release=golden.served_release(self.api, serving_pods(self.api, self.namespace, self.name)),
+            release=served_release(self.api, serving_pods(self.api, self.namespace, self.name)),
             number=(good.number if same else good.number + 1) if good else 1,
             when=good.when if same and good else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
@@ -192,16 +193,6 @@ class Rollout:
             _add(exc, f"went back to {named}, which is ready again")
         else:
             _add(exc, f"{named} is what is there")
-
-
-def serving_pods(api: Api, namespace: str, name: str) -> list[Object]:
-    """Return the ready pods of the current revision of the deployment *name*, by name.
-
-    The Deployment is asked for anew: as it was applied, it does not know its newest ReplicaSet yet.
-    """
-    workload = api.get("apps/v1", "Deployment", namespace, name)
-    pods = [pod for pod in current_pods(api, workload) if is_alive(pod)] if workload else []
-    return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
 
 
 def _add(exc: ModelshipError, text: str) -> None:
