@@ -65,6 +65,7 @@ class Plan:
     :param desired: all declared objects with their marks, in the order of the declaration.
     :param prunes: live objects to delete, once what replaces them is healthy.
     :param releases: live objects that existed before: they are given up, not deleted.
+    :param stuck: live namespaces and kinds that are no longer declared but hold what is not ours.
     :param going: live objects that are being deleted, and must be gone before they are made again.
     :param reasons: why, one clause an object; empty where there is nothing to do.
     """
@@ -78,6 +79,7 @@ class Plan:
     unchanged: list[Change] = dataclasses.field(default_factory=list)
     prunes: list[Object] = dataclasses.field(default_factory=list)
     releases: list[Object] = dataclasses.field(default_factory=list)
+    stuck: list[Object] = dataclasses.field(default_factory=list)
     going: list[Object] = dataclasses.field(default_factory=list)
     reasons: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
@@ -168,6 +170,7 @@ def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key]) -
     ours = list(plan.prunes)
     for obj in containers:
         if others := occupants(api, obj, plan.name, ours):
+            plan.stuck.append(obj)
             plan.warnings.append(f"{key_of(obj)} is no longer declared, but left because of {some(others)}")
         else:
             plan.prunes.append(obj)

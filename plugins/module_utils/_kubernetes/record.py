@@ -71,8 +71,9 @@ class Record:
         return dataclasses.replace(self, kinds=sorted(kinds), namespaces=sorted(namespaces))
 
     def with_good(self, revision: Revision, plan: Plan) -> Record:
-        """Return the record to store after *plan* was carried out and pruned: only what is declared is left."""
-        return dataclasses.replace(Record(stored=self.stored).with_plan(plan), good=revision)
+        """Return the record to store after *plan* was carried out and pruned: only what is declared (or stuck) is left."""
+        stuck = [(obj["apiVersion"], obj["kind"]) for obj in plan.stuck]
+        return dataclasses.replace(Record(kinds=stuck, stored=self.stored).with_plan(plan), good=revision)
 
 
 def record_name(name: str) -> str:
