@@ -49,7 +49,8 @@ class Lease:
     """Holds the Lease ``<name>-modelship`` in *namespace* for as long as the ``with`` block runs.
 
     :param holder: who holds it, for the other's message; by default user, host and process.
-    :param progress: told when a dead run's Lease has to be waited for.
+    :param duration_s: after so many seconds without being renewed it may be taken.
+    :param renew_s: it is renewed so often.
     :raises ModelshipError: kind C(locked): another run holds it.
     """
 
@@ -99,6 +100,13 @@ class Lease:
             except ApiError:
                 # it expires by itself; what the run did, or why it failed, is what is to be told
                 return
+
+    def exists(self) -> bool:
+        """Tell whether there is such a Lease, whoever holds it.
+
+        :raises ModelshipError: the server cannot be asked.
+        """
+        return self._api.get(_VERSION, _KIND, self._namespace, self._name) is not None
 
     def check(self) -> None:
         """Make sure that this run still holds the Lease; to be called before a write.

@@ -46,6 +46,7 @@ class _Found:
 
     :param objects: to delete; *adopted* to give up; *containers* (namespaces, kinds) to delete if nothing else is in them.
     :param home: the deployment's namespace exists.
+    :param lease: so does its Lease: another run is at work, or was killed.
     """
 
     objects: list[Object]
@@ -54,11 +55,12 @@ class _Found:
     containers: list[Object]
     record: Record
     home: bool
+    lease: bool
     warnings: list[str]
 
     def __bool__(self) -> bool:
         """Whether anything is there beside containers, which may have to stay."""
-        return bool(self.objects or self.adopted or self.record.stored)
+        return bool(self.objects or self.adopted or self.record.stored or self.lease)
 
 
 def remove(
@@ -94,7 +96,7 @@ def remove(
     if not found.home:  # no place for a Lease, but something may be left elsewhere
         return _carry_out(api, name, namespace, found, context, deadline_s, no_guard)
     with Lease(api, namespace, name) as lease:
-        found = _find(api, name, namespace, None)
+        found = dataclasses.replace(_find(api, name, namespace, None), lease=found.lease)
         return _carry_out(api, name, namespace, found, context, deadline_s, lease.check)
 
 
@@ -102,7 +104,9 @@ def _find(api: Api, name: str, namespace: str, record: Record | None) -> _Found:
     record = record if record is not None else load_record(api, namespace, name)
     observed = observe(api, name, namespace, [], record)
     own = observed.namespaces.get(namespace)
-    found = _Found([], [], [], [], record, own is not None and not is_going(own), list(observed.warnings))
+    home = own is not None and not is_going(own)
+    lease = home and Lease(api, namespace, name).exists()
+    found = _Found([], [], [], [], record, home, lease, list(observed.warnings))
     if own is not None and is_namespace_ours(own, name, namespace):
         observed.ours[key_of(own)] = own
     for obj in observed.ours.values():
@@ -173,10 +177,10 @@ def _result(name: str, found: _Found, leaving: list[Object], kept: list[str], *,
         *(f"{key_of(obj)} existed before, so it is only given up" for obj in found.adopted),
         *kept,
     ]
-    changed = bool(gone or found.adopted or found.record.stored)
+    changed = bool(found or leaving)
     removed = [key_of(obj) for obj in gone]
     if changed:
-        told = some(removed) if removed else f"its record {record_name(name)}"
+        told = some(removed) if removed else f"what a killed run left of it ({record_name(name)})"
         message = f"{name} {'would be' if check else 'is'} removed: {told}"
     else:
         message = f"{name} is absent"

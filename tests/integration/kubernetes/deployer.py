@@ -62,8 +62,9 @@ class Deployer:
 
     def deploy(self, objects: list[Object], *, force: bool = False) -> Plan:
         """Do what the module does, and return the first plan."""
+        record = load_record(self.api, self.namespace, self.name)
         first = found = self.plan(objects, force=force)
-        if found.changed:
+        if found.changed or record.good is None or record.good.objects != found.desired:
             make_namespace(self.api, found)
             with Lease(self.api, self.namespace, self.name) as lease:
                 record = load_record(self.api, self.namespace, self.name)
