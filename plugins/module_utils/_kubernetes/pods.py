@@ -139,6 +139,8 @@ def stage(pod: Object, lost: t.Container[str] = ()) -> str:
         return f"has {'finished' if status['phase'] == 'Succeeded' else 'failed'}"
     if not node:
         return _unscheduled(pod)
+    if is_silent(pod):
+        return f"waits for the kubelet of {node}"
     for container in containers(pod):
         said = _container_stage(pod, container)
         if said:
@@ -215,6 +217,12 @@ def is_doubtful(pod: Object) -> bool:
     own, said = condition(pod, "ContainersReady"), condition(pod, "Ready")
     gates = (pod.get("spec") or {}).get("readinessGates")
     return bool(own and said) and not gates and own["status"] == "True" and said["status"] != "True"
+
+
+def is_silent(pod: Object) -> bool:
+    """Tell whether *pod* was given to a node whose kubelet has not said anything of it yet."""
+    status = pod.get("status") or {}
+    return bool(node_of(pod)) and not status.get("startTime") and not containers(pod)
 
 
 def is_lost(node: Object) -> bool:

@@ -133,7 +133,7 @@ class _Wait:
         self.followed.update(key for key in new if self.state.wants_pods(key))
         for key in judged:
             if key in self.pending:
-                self._ask_nodes(key, None)
+                self._ask_nodes(key, self.pending[key])
 
     def _take(self, news: News) -> None:
         if news.what == "LOST" and news.error is not None:
@@ -174,30 +174,29 @@ class _Wait:
             verdict = self.pending[key]
             if now - self.failing_since[key] < verdict.grace_s:
                 continue
-            self._ask_nodes(key, verdict)
             if self.unsynced:
                 return
             raise self._unhealthy(key, verdict, f"{key} failed: {verdict.reason}")
 
-    def _ask_nodes(self, key: Key, failed: Verdict | None) -> None:
-        """Follow the nodes of pods that look as if it were their node's fault."""
+    def _ask_nodes(self, key: Key, verdict: Verdict) -> None:
+        """Follow the nodes of pods that look as if it were their node's fault; of a failure, those of all that are not ready."""
         obj = self.state.live[key]
         if obj is None:
             return
         related = self.state.related(key)
-        if failed is None:
+        if verdict.state != "failed":
             pods = [pod for pod in related.pods if is_doubtful(pod) or is_evicted(pod)]
         else:
             pods = [pod for pod in current_of(obj, related.replica_sets, related.pods) or () if not is_ready(pod)]
-            pods += [failed.pod] if failed.pod is not None else []
+            pods += [verdict.pod] if verdict.pod is not None else []
         names = {node_of(pod) for pod in pods} - {""} - self.state.nodes
         self._open(node_source(name) for name in sorted(names)[:_MAX_NODES])
 
     def _nap(self) -> float:
         now = time.monotonic()
         moments = [now + _TELL_S, self.deadline]
-        moments += [since + self.pending[key].grace_s for key, since in self.failing_since.items()]
-        return max(0.005, min(moments) - now)
+        graces = [since + self.pending[key].grace_s for key, since in self.failing_since.items()]
+        return max(0.0, min(moments + [moment for moment in graces if moment > now]) - now)
 
     def _tell(self) -> None:
         now = time.monotonic()

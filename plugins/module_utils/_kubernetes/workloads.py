@@ -19,6 +19,7 @@ from .pods import (
     is_alive,
     is_evicted,
     is_ready,
+    is_silent,
     named,
     newest_replica_set,
     node_of,
@@ -32,6 +33,9 @@ from .verdict import UNSEEN, Related, Verdict, is_observed
 REFUSAL_GRACE_S = 5.0
 #: Seconds that a Deployment found with its deadline already exceeded may take to show that it moves again.
 STALE_GRACE_S = 15.0
+#: Seconds that a kubelet may be silent after that. A node that stops answering is noticed after 50 s
+#: (``--node-monitor-grace-period`` of kube-controller-manager); until then it looks as if the pods there were at fault.
+SILENT_GRACE_S = 60.0
 
 #: So many pods are named in a reason; a number tells of the others.
 _NAMED_PODS = 3
@@ -74,12 +78,15 @@ def _deadline(obj: Object, related: Related) -> Verdict | None:
         return None
     seconds = obj["spec"].get("progressDeadlineSeconds", 600)
     unready = _unready(obj, related)
+    grace_s = STALE_GRACE_S if related.stale else 0.0
+    if any(is_silent(pod) for pod in unready):
+        grace_s = max(grace_s, SILENT_GRACE_S)
     return Verdict(
         "failed",
         f"no progress for {seconds} s (ProgressDeadlineExceeded): "
         + _new_pods(obj, related, obj["spec"].get("replicas", 1)),
         "see why its pods do not become ready; if they only need longer, raise the deadline",
-        grace_s=STALE_GRACE_S if related.stale else 0.0,
+        grace_s=grace_s,
         pod=unready[0] if unready else None,
     )
 

@@ -143,6 +143,8 @@ def test_a_missing_image_fails_at_once_while_what_was_there_serves(api: Api, nam
     assert "What to do:" in error.message
     assert any(event["reason"] in ("Failed", "BackOff") for event in error.details["events"])
     assert sum(row["ready"] for row in error.details["pods"]) == 2
+    live = [api.apply(deployment(namespace, ABSENT))]
+    assert [deed.rpartition(" (")[2] for deed in nudge(api, live)] == ["ImagePullBackOff) is made anew"]
     # the way back is not judged by what is being taken away
     settle(api, deployment(namespace, pause))
 

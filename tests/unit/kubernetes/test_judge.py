@@ -204,6 +204,15 @@ def test_a_deadline_that_passes_while_pods_are_moved_off_a_lost_node_is_no_failu
     assert look(deployment(total=2, updated=2, available=1, conditions=[LATE]), moved, fresh).state == "progressing"
 
 
+def test_a_deadline_that_passes_while_a_kubelet_is_silent_is_not_final_at_once() -> None:
+    """Its node may have been lost a moment ago, and nobody has noticed yet."""
+    obj = deployment(total=2, updated=2, available=1, conditions=[LATE])
+    silent = pod(name="p2", node="node-2", phase="Pending", containers=[], conditions=[condition("PodScheduled")])
+    found = look(obj, pod(), silent)
+    assert found.grace_s > 50
+    assert "pod p2 on node-2: waits for the kubelet of node-2" in found.reason
+
+
 def test_refused_pods_are_a_failure_after_a_moment() -> None:
     refused = condition("ReplicaFailure", "True", "FailedCreate", QUOTA)
     found = look(deployment(total=2, updated=0, available=2), conditions=[refused])

@@ -17,6 +17,7 @@ from ansible_collections.modelship.core.plugins.module_utils._kubernetes import 
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes import wait as waiting_module
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.errors import ApiError
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.failure import warnings_of
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.nudge import nudge
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.watching import (
     Source,
     pod_sources_of,
@@ -49,6 +50,7 @@ class Streams:  # with Api's parameters, used or not
         self.listed: list[str] = []
         self.watched: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
+        self.deleted: list[str] = []
 
     def list(
         self, api_version: str, kind: str, namespace: str | None, *, labels: str = "", fields: str = ""
@@ -100,6 +102,10 @@ class Streams:  # with Api's parameters, used or not
                 return exc
 
         return [one(item) for item in items]
+
+    def delete(self, obj: Object) -> bool:
+        self.deleted.append(obj["metadata"]["name"])
+        return True
 
     def path(self, api_version: str, kind: str, namespace: str, name: str) -> str:
         return f"/{kind}/{name}"
@@ -473,6 +479,24 @@ def test_health_looks_once(api: Streams) -> None:
     assert [entry["state"] for entry in found] == ["progressing", "absent", "absent"]
     assert {row["name"]: row["state"] for row in found[0]["pods"]} == {"p1": "ready", "p2": "its node does not answer"}
     assert not api.watched
+
+
+def test_a_nudge_makes_anew_what_the_kubelet_has_given_up_and_nothing_else(api: Streams) -> None:
+    old, newest = replica_set(STARTED, "1"), replica_set(STARTED, "2")
+    broken = [waiting("ImagePullBackOff")]
+    api.there = {"Deployment": [STARTED], "ReplicaSet": [old, newest]}
+    api.there["Pod"] = [
+        pod(newest, "given-up", containers=broken),
+        pod(newest, "ready"),
+        pod(newest, "on-its-way", containers=[waiting("ContainerCreating")]),
+        pod(newest, "ending", containers=broken, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+        pod(old, "of-before", containers=broken),
+        pod(replica_set(make("apps/v1", "Deployment", "other"), "9"), "of-others", containers=broken),
+    ]
+    assert nudge(t.cast(t.Any, api), [APPLIED]) == ["pod given-up (ImagePullBackOff) is made anew"]
+    assert api.deleted == ["given-up"]
+    api.there["Deployment"] = [READY]
+    assert nudge(t.cast(t.Any, api), [APPLIED]) == []
 
 
 def event(about: Object, reason: str, message: str, *, count: int = 1, last: str = "2026-01-01T00:00:00Z") -> Object:
