@@ -22,7 +22,7 @@ from .stand import KEPT, ROOT, BenchError, Stand
 # The collection as Ansible sees it, and importable from here.
 sys.path.insert(0, str(ROOT / ".build"))
 
-from . import image, runs, serving
+from . import image, kubernetes, runs, serving
 from .figures import Figure, table
 
 CONTESTANTS = {
@@ -30,6 +30,8 @@ CONTESTANTS = {
     image.SECTION: image.CONTESTANT,
     image.IN_PLAYBOOK: image.IN_PLAYBOOK_CONTESTANT,
     runs.SECTION: runs.CONTESTANT,
+    kubernetes.SECTION: kubernetes.CONTESTANT,
+    kubernetes.IN_PLAYBOOK: kubernetes.IN_PLAYBOOK_CONTESTANT,
 }
 
 
@@ -60,6 +62,10 @@ def main() -> int:
                 except BenchError as exc:
                     failures.append(f"{part}: {exc}")
             figures += line.figures
+            try:
+                figures += kubernetes.measure(stand)
+            except BenchError as exc:
+                failures.append(f"kubernetes: {exc}")
     except BenchError as exc:
         failures.append(str(exc))
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,12 +30,40 @@ SIZES = (10, 100, 1000)
 IMAGE = f"registry.invalid/none@sha256:{'0' * 64}"
 
 
-def measure(stand: Stand, kubeconfig: str, kubectl: str) -> list[Figure]:
+def measure(stand: Stand) -> list[Figure]:
+    """Measure on the cluster of ``KUBECONFIG``, else on the test cluster, which goes again if it was not there before.
+
+    :raises BenchError: there is no cluster, or a contestant fails.
+    """
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if kubeconfig:
+        return compare(stand, kubeconfig, "kubectl")
+    harness = [sys.executable, "-m", "tests.cluster"]
+    there = subprocess.run([*harness, "status"], capture_output=True, cwd=ROOT).returncode == 0
+    stand.say("kubernetes: bringing the test cluster up")
+    try:
+        if subprocess.run([*harness, "up"], cwd=ROOT).returncode:
+            raise BenchError("the test cluster does not come up: see above")
+        facts = json.loads((ROOT / ".cache" / "cluster" / "facts.json").read_text())
+        return compare(stand, facts["kubeconfig"], facts["kubectl"])
+    finally:
+        if not there:
+            subprocess.run([*harness, "down"], cwd=ROOT)
+
+
+def compare(stand: Stand, kubeconfig: str, kubectl: str) -> list[Figure]:
     """Apply and apply again, in turns, each turn in a new namespace.
 
     :raises BenchError: a contestant fails, or changes something when it applies again.
     """
     bench = _Bench(stand, kubeconfig, kubectl)
+    try:
+        return list(_figures(_times(stand, bench, kubectl)))
+    finally:
+        bench.remove()
+
+
+def _times(stand: Stand, bench: _Bench, kubectl: str) -> Clock:
     clock = Clock()
     for turn in range(TURNS):
         stand.say(f"kubernetes: turn {turn + 1} of {TURNS}")
@@ -72,7 +101,7 @@ def measure(stand: Stand, kubeconfig: str, kubectl: str) -> list[Figure]:
         for again in ("", " again"):
             with clock(f"{size}{again}"):
                 bench.play([ours(f"ms-bench-size-{size}", objects(size))])
-    return list(_figures(clock))
+    return clock
 
 
 def objects(count: int, namespace: str = "") -> Iterator[dict[str, Any]]:
@@ -99,7 +128,13 @@ def ours(namespace: str, extra: Iterator[dict[str, Any]]) -> dict[str, Any]:
 
 def core(definition: Any) -> dict[str, Any]:
     """Return a task of kubernetes.core."""
-    return {"kubernetes.core.k8s": {"apply": True, "server_side_apply": {"field_manager": "ansible"}, "definition": definition}}
+    return {
+        "kubernetes.core.k8s": {
+            "apply": True,
+            "server_side_apply": {"field_manager": "ansible"},
+            "definition": definition,
+        }
+    }
 
 
 class _Bench:
@@ -114,7 +149,6 @@ class _Bench:
             "ANSIBLE_NOCOLOR": "1",
             "MODELSHIP_PROGRESS": "off",
         }
-        stand.at_end(self._remove)
         command(kubectl, "get", "--raw", "/readyz", env=self.environment)
 
     def play(self, tasks: list[dict[str, Any]]) -> bool:
@@ -134,7 +168,8 @@ class _Bench:
         if changed == bool(again):
             raise BenchError(f"{what}: {'a second run changed something' if changed else 'nothing was applied'}")
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
+        """Delete the namespaces that were made, without waiting."""
         found = command(self.kubectl, "get", "namespaces", "-o", "name", env=self.environment).split()
         gone = [name for name in found if name.startswith("namespace/ms-bench-")]
         if gone:
@@ -149,7 +184,16 @@ def _collections(stand: Stand) -> Path:
         return target
     stand.say("kubernetes: fetching kubernetes.core")
     shutil.rmtree(target, ignore_errors=True)
-    pip = [BIN / "python", "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", "--disable-pip-version-check"]
+    pip = [
+        BIN / "python",
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--require-hashes",
+        "--disable-pip-version-check",
+    ]
     command(*pip, "-r", LOCK, "-d", stand.folder)
     with zipfile.ZipFile(next(stand.folder.glob("ansible-*.whl"))) as wheel:
         members = [name for name in wheel.namelist() if name.startswith("ansible_collections/kubernetes/core/")]
@@ -171,13 +215,27 @@ def _figures(clock: Clock) -> Iterator[Figure]:
         mine, other = net("ours" + again), net("core" + again)
         yield Figure(IN_PLAYBOOK, what, "s", mine, other, ("3 x", other >= 3 * mine))
     each = net("loop") / LOOPED * 200
-    yield Figure(IN_PLAYBOOK, f"one task an object (reckoned from {LOOPED})", "s", net("ours"), each, ("15 x", each >= 15 * net("ours")))
+    yield Figure(
+        IN_PLAYBOOK,
+        f"one task an object (reckoned from {LOOPED})",
+        "s",
+        net("ours"),
+        each,
+        ("15 x", each >= 15 * net("ours")),
+    )
     start = (clock.best("starts") - clock.best("pings")) / STARTS
     yield Figure(IN_PLAYBOOK, "start of the module, over an empty one", "s", start, None, ("0.3 s", start <= 0.3))
     for again, what in (("", "first"), (" again", "again, no change")):
         few, many = (net(f"{size}{again}") for size in SIZES[1:])
         slope = (many - few) / (SIZES[2] - SIZES[1])
-        yield Figure(IN_PLAYBOOK, f"{SIZES[2]} objects, {what}", "s", many, None, ("linear", many <= 1.25 * few * SIZES[2] / SIZES[1]))
+        yield Figure(
+            IN_PLAYBOOK,
+            f"{SIZES[2]} objects, {what}",
+            "s",
+            many,
+            None,
+            ("linear", many <= 1.25 * few * SIZES[2] / SIZES[1]),
+        )
         yield Figure(IN_PLAYBOOK, "  each further object", "ms", slope * 1000)
         yield Figure(IN_PLAYBOOK, f"  {SIZES[1]} objects", "s", few)
         yield Figure(IN_PLAYBOOK, f"  {SIZES[0]} objects", "s", net(f"{SIZES[0]}{again}"))
