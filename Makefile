@@ -99,11 +99,12 @@ define with_stand
 		>$(STAND)/stopped.log 2>&1 || cat $(STAND)/stopped.log; exit $$status
 endef
 
-bench: stand ## figures side by side: serving, image, cold start, rebuild, no-change run
+bench: stand ## figures side by side: serving, image, cold start, rebuild, no-change run, Kubernetes
 	$(call with_stand,-m tests.bench)
 
 lock: ## resolve the lock files anew (needs uv)
 	for name in requirements/{controller,dev,bench}; do $(LOCK) $$name.in -o $$name.txt; done
+	cd requirements && $(LOCK) --no-annotate --no-deps bench-kubernetes.in -o bench-kubernetes.txt
 	cd model/locks && $(LOCK) --no-annotate trainer.in -o trainer.txt
 	# the serving locks name every package, because their declared dependencies are not all needed
 	cd model/locks && for name in serving-{litert,onnx}; do $(LOCK) --no-annotate --no-deps $$name.in -o $$name.txt; done
