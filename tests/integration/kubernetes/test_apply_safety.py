@@ -303,3 +303,22 @@ def test_what_is_held_by_a_finalizer_is_named(digits: Deployer) -> None:
     digits.api.request("PATCH", path, body=freed, content_type="application/merge-patch+json")
     delete_all(digits.api, [live], deadline_s=30)
     assert digits.get("ConfigMap", "c") is None
+
+
+def test_removal_waits_until_the_pods_are_gone(digits: Deployer) -> None:
+    nodes = digits.api.list("v1", "Node", None)[0]
+    names = [name for node in nodes for image in node["status"].get("images") or () for name in image["names"]]
+    pause = next((name for name in names if "/pause" in name and "@" not in name), None)
+    if pause is None:
+        pytest.skip("no node has the image pause")
+    digits.deploy([workload("digits", image=pause, replicas=2, imagePullPolicy="IfNotPresent", resources={})])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        pods = digits.api.list("v1", "Pod", digits.namespace)[0]
+        if len(pods) == 2 and all(pod["status"].get("phase") == "Running" for pod in pods):
+            break
+        time.sleep(0.2)
+    else:
+        pytest.fail("two pods of pause do not run")
+    digits.remove()
+    assert digits.api.list("v1", "Pod", digits.namespace)[0] == []
