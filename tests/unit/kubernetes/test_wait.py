@@ -420,11 +420,21 @@ def test_a_deadline_exceeded_before_is_given_time_to_pass(api: Streams, monkeypa
     wait = begin(api, late)
     follows(api, "Deployment")
     wait.goes_on(0.2)
-    api.say("Deployment", "MODIFIED", deployment(total=2, updated=2, available=1))
-    wait.goes_on(0.7)
-    api.say("Deployment", "MODIFIED", late)
-    wait.join(0.3)
     assert "ProgressDeadlineExceeded" in wait.failed().message
+    assert 0.5 <= wait.seconds < 2
+
+
+def test_a_deadline_exceeded_anew_is_final(api: Streams) -> None:
+    late = deployment(total=2, updated=2, available=1, conditions=[LATE])
+    api.there["Deployment"] = [late]
+    wait = begin(api, late)
+    follows(api, "Deployment")
+    wait.goes_on(0.2)
+    api.say("Deployment", "MODIFIED", deployment(total=2, updated=2, available=1))
+    wait.goes_on(0.2)
+    api.say("Deployment", "MODIFIED", late)
+    assert "ProgressDeadlineExceeded" in wait.failed().message
+    assert wait.seconds < 2
 
 
 def test_an_object_made_anew_under_its_name_is_waited_for_and_a_deleted_one_is_not(
