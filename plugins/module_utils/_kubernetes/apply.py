@@ -11,9 +11,10 @@ import typing as t
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
 from .errors import ApiError
+from .gone import wait_gone
 from .objects import Key, Object, key_of, waves
 from .plan import Change, Plan, plan, scales
-from .prune import delete_all, no_guard, prune, wait_gone
+from .prune import delete_all, no_guard, prune
 from .refusal import combined, explained, some
 
 if t.TYPE_CHECKING:
@@ -42,8 +43,8 @@ def carry_out(
     api: Api,
     plan: Plan,
     *,
+    progress: Progress,
     force: bool = False,
-    progress: Progress | None = None,
     guard: t.Callable[[], None] = no_guard,
     deadline_s: float = 120.0,
 ) -> list[Object]:
@@ -59,17 +60,16 @@ def carry_out(
     changes = {change.key: change for change in [*plan.creates, *plan.updates]}
     live = {change.key: change.live for change in plan.unchanged}
     if plan.going:
-        if progress:
-            progress.step(f"waiting until {some([key_of(obj) for obj in plan.going])} is gone")
-        wait_gone(api, plan.going, deadline_s)
+        progress.step(f"waiting until {some([key_of(obj) for obj in plan.going])} is gone")
+        wait_gone(api, plan.going, deadline_s=deadline_s, progress=progress)
     fighting = [
         obj
         for obj in plan.prunes
         if obj["kind"] == "HorizontalPodAutoscaler" and any(scales(obj, key) for key in changes)
     ]
     if fighting:
-        delete_all(api, fighting, deadline_s=deadline_s, guard=guard)
-    if changes and progress:
+        delete_all(api, fighting, progress, deadline_s=deadline_s, guard=guard)
+    if changes:
         progress.step(f"applying {len(changes)} object{'s' if len(changes) > 1 else ''}")
 
     def write(obj: Object) -> Object:

@@ -54,6 +54,7 @@ class KubernetesBackend:
         record = load_record(self.api, self.namespace, declaration.name)
         found = rollout.plan(record, check=context.check)
         live = [change.live for change in found.unchanged if change.live is not None]
+        changed = found.changed
         if context.check:
             rollout.previous = rollout.current = record.good
         elif found.changed:
@@ -61,16 +62,19 @@ class KubernetesBackend:
             made = make_namespace(self.api, found)
             with Lease(self.api, self.namespace, declaration.name) as lease:
                 found, live = rollout.perform(found, lease)
+            changed = made or found.changed
             if made:  # the second plan found it there
                 found.reasons.insert(0, f"Namespace {self.namespace} does not exist yet")
                 found.difference.add(f"Namespace {self.namespace}", None, {"name": self.namespace})
         else:
-            live = rollout.settle(found, record)
+            live, retried = rollout.settle(found, record)
+            found.reasons += retried
+            changed = bool(retried)
         return Outcome(
-            changed=found.changed,
+            changed=changed,
             result={"deployment": self._result(declaration, found, live, rollout)},
             difference=found.difference,
-            message=self._message(declaration, found, context.check),
+            message=self._message(declaration, found.reasons, context.check),
             warnings=found.warnings,
         )
 
@@ -137,8 +141,8 @@ class KubernetesBackend:
             "reasons": found.reasons,
         }
 
-    def _message(self, declaration: Declaration, found: Plan, check: bool) -> str:
+    def _message(self, declaration: Declaration, reasons: list[str], check: bool) -> str:
         where = f"{declaration.name} in namespace {self.namespace} of {self.api.access.server}"
-        if not found.changed:
+        if not reasons:
             return f"{where} is as declared"
-        return f"{where} {'would be' if check else 'is'} changed: {'; '.join(found.reasons)}"
+        return f"{where} {'would be' if check else 'is'} changed: {'; '.join(reasons)}"

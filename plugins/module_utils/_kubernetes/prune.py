@@ -11,8 +11,8 @@ import typing as t
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
 from .errors import ApiError
+from .gone import wait_gone
 from .objects import MANAGER, Object, annotations_of, is_going, key_of, labels_of, waves
-from .observe import fetch
 from .refusal import combined, some
 
 if t.TYPE_CHECKING:
@@ -22,8 +22,6 @@ if t.TYPE_CHECKING:
 #: These own pods; they are gone only when their pods are.
 _OWN_PODS = frozenset(("CronJob", "DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet"))
 _OUR_PREFIX = "modelship.io/"
-_FIRST_LOOK_S = 0.05
-_SLOWEST_LOOK_S = 1.0
 
 
 def no_guard() -> None:
@@ -48,11 +46,16 @@ def prune(
         release(api, obj)
     if plan.prunes:
         progress.step(f"removing {some([key_of(obj) for obj in plan.prunes])}")
-        delete_all(api, plan.prunes, deadline_s=deadline_s, guard=guard)
+        delete_all(api, plan.prunes, progress, deadline_s=deadline_s, guard=guard)
 
 
 def delete_all(
-    api: Api, objects: t.Sequence[Object], *, deadline_s: float, guard: t.Callable[[], None] = no_guard
+    api: Api,
+    objects: t.Sequence[Object],
+    progress: Progress,
+    *,
+    deadline_s: float,
+    guard: t.Callable[[], None] = no_guard,
 ) -> None:
     """Delete live *objects*, those that refer to others first, and wait until all are gone, their pods too.
 
@@ -68,31 +71,8 @@ def delete_all(
         fresh = [obj for obj in wave if not is_going(obj)]
         if errors := [result for result in api.each(delete, fresh) if isinstance(result, ModelshipError)]:
             raise combined(errors)
-        wait_gone(api, wave, deadline - time.monotonic())
-
-
-def wait_gone(api: Api, objects: t.Sequence[Object], deadline_s: float) -> None:
-    """Wait until none of the live *objects* is there any more; one made anew under the same name counts as gone.
-
-    :raises ModelshipError: something is still there after *deadline_s* seconds; the message names its finalizers.
-    """
-    deadline = time.monotonic() + deadline_s
-    left = {key_of(obj): obj for obj in objects}
-    pause = 0.0
-    while left:
-        time.sleep(pause)
-        pause = min(max(pause * 1.5, _FIRST_LOOK_S), _SLOWEST_LOOK_S)
-        found = fetch(api, [(obj["apiVersion"], key) for key, obj in left.items()])
-        left = {
-            key: found[key]
-            for key, obj in left.items()
-            if key in found and found[key]["metadata"].get("uid") == obj["metadata"].get("uid")
-        }
-        if left and time.monotonic() > deadline:
-            raise ModelshipError(
-                f"not gone after {deadline_s:.0f} s: {some([_held(obj) for obj in left.values()])}; run again to go on waiting",
-                kind="kubernetes",
-            )
+        # in the foreground an object stays until its pods are gone
+        wait_gone(api, wave, deadline_s=deadline - time.monotonic(), progress=progress, pods=False)
 
 
 def release(api: Api, obj: Object) -> None:
@@ -137,8 +117,3 @@ def _forget(api: Api, obj: Object) -> None:
         body={"metadata": patch},
         content_type="application/merge-patch+json",
     )
-
-
-def _held(obj: Object) -> str:
-    finalizers = obj["metadata"].get("finalizers")
-    return f"{key_of(obj)} (held by {', '.join(finalizers)})" if finalizers else str(key_of(obj))

@@ -12,11 +12,12 @@ from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .._core.runner import Context
 from .difference import shown
+from .gone import wait_gone
 from .lease import Lease
 from .managed import comparable, is_adopted, is_kept, owner_of
 from .objects import Key, Object, is_going, key_of, labels_of
 from .observe import is_namespace_ours, observe
-from .prune import delete_all, no_guard, release, wait_gone
+from .prune import delete_all, no_guard, release
 from .record import Record, drop_record, load_record, record_name
 from .refusal import combined, some
 from .vacancy import is_container, occupants
@@ -83,7 +84,7 @@ def remove(
     found = _find(api, name, namespace, record)
     going = [obj for obj in found.containers if is_going(obj)]
     if going and not context.check:
-        wait_gone(api, going, deadline_s)
+        wait_gone(api, going, deadline_s=deadline_s, progress=context.progress)
         found = _find(api, name, namespace, None)
     if context.check:
         answers = api.each(lambda obj: api.delete(obj, dry_run=True), found.objects)
@@ -132,19 +133,19 @@ def _carry_out(
 ) -> Removal:
     if found.objects:
         context.progress.step(f"removing {some([key_of(obj) for obj in found.objects])}")
-        delete_all(api, found.objects, deadline_s=deadline_s, guard=guard)
+        delete_all(api, found.objects, context.progress, deadline_s=deadline_s, guard=guard)
     for obj in found.adopted:
         guard()
         release(api, obj)
     leaving, kept = _vacant(api, name, found)
     own = [obj for obj in leaving if key_of(obj) == Key("", "Namespace", "", namespace)]
     guard()
-    delete_all(api, [obj for obj in leaving if obj not in own], deadline_s=deadline_s, guard=guard)
+    delete_all(api, [obj for obj in leaving if obj not in own], context.progress, deadline_s=deadline_s, guard=guard)
     if found.record.stored:  # not before all that only it tells of is gone
         drop_record(api, namespace, name)
     if own:
         context.progress.step(f"removing {key_of(own[0])}")
-        delete_all(api, own, deadline_s=deadline_s, guard=guard)
+        delete_all(api, own, context.progress, deadline_s=deadline_s, guard=guard)
     return _result(name, found, leaving, kept, check=False)
 
 

@@ -15,10 +15,11 @@ from .apply import Plan, carry_out, plan, prune
 from .client import Api
 from .errors import ApiError
 from .lease import Lease
+from .nudge import nudge
 from .objects import Object
 from .record import Record, Revision, load_record, save_record
 from .serving import served_release, serving_pods
-from .wait import wait
+from .wait import health, wait
 
 #: The server's own verdict (ProgressDeadlineExceeded) names the reason better than ours, and comes this much earlier.
 _GRACE_S = 3.0
@@ -106,28 +107,31 @@ class Rollout:
             self._remember(record, found)
         return found, live
 
-    def settle(self, found: Plan, record: Record) -> list[Object]:
-        """Nothing is to be changed: see that it is ready; finish what a killed run left. Return the live objects.
+    def settle(self, found: Plan, record: Record) -> tuple[list[Object], list[str]]:
+        """Nothing is to be changed: see that it is ready; finish what a killed run left.
+
+        Return the live objects and what was done to have the cluster try again what it had put off.
 
         :raises ModelshipError: it is not ready; the message says what was put back.
         """
         live = [change.live for change in found.unchanged if change.live is not None]
         self.previous = self.current = record.good
         if not self.settings.waits:
-            return live
+            return live, []
         good = record.good is not None and record.good.objects == found.desired
-        try:
-            self.trust(live, verified=good)
-        except ModelshipError as exc:
-            if good:
+        if good and all(entry["state"] == "ready" for entry in health(self.api, live, pods=False)):
+            return live, []
+        with Lease(self.api, self.namespace, self.name) as lease:
+            retried = nudge(self.api, live)
+            try:
+                self.trust(live, verified=good)
+            except ModelshipError as exc:
+                if not good:
+                    self._go_back(exc, record, lease)
                 raise
-            with Lease(self.api, self.namespace, self.name) as lease:
-                self._go_back(exc, record, lease)
-            raise
-        if not good:
-            with Lease(self.api, self.namespace, self.name):
+            if not good:
                 self._remember(load_record(self.api, self.namespace, self.name), found)
-        return live
+        return live, retried
 
     def trust(self, live: list[Object], *, verified: bool = False) -> None:
         """Wait until *live* is ready and, unless it was *verified* before, every new pod gives the golden answers.

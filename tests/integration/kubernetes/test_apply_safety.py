@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
+from ansible_collections.modelship.core.plugins.module_utils._core.progress import Progress
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.lease import Lease
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.prune import delete_all
 
@@ -296,12 +297,14 @@ def test_claims_to_keep_stay_with_their_namespace(fresh: Deployer) -> None:
 def test_what_is_held_by_a_finalizer_is_named(digits: Deployer) -> None:
     digits.deploy([{**config("c"), "metadata": {"name": "c", "finalizers": ["example.com/held"]}}])
     live = digits.get("ConfigMap", "c") or {}
-    with pytest.raises(ModelshipError, match=rf"ConfigMap {digits.namespace}/c \(held by example.com/held\)"):
-        delete_all(digits.api, [live], deadline_s=0.5)
+    with pytest.raises(
+        ModelshipError, match=f"ConfigMap {digits.namespace}/c waits for its finalizers example.com/held"
+    ):
+        delete_all(digits.api, [live], Progress(), deadline_s=0.5)
     path = digits.api.path("v1", "ConfigMap", digits.namespace, "c")
     freed = {"metadata": {"finalizers": None}}
     digits.api.request("PATCH", path, body=freed, content_type="application/merge-patch+json")
-    delete_all(digits.api, [live], deadline_s=30)
+    delete_all(digits.api, [live], Progress(), deadline_s=30)
     assert digits.get("ConfigMap", "c") is None
 
 
