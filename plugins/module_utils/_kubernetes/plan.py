@@ -189,6 +189,7 @@ def _classify(plan: Plan, live: dict[Key, Object], observed: Observed, previous:
             plan.going.append(found)
             change.live = found = None
         if found is None:
+            change.desired = _begun(obj, plan.desired)
             plan.creates.append(change)
             continue
         _check_owner(plan, change.key, found)
@@ -238,6 +239,20 @@ def _adapted(obj: Object, live: Object) -> Object:
         obj["metadata"]["annotations"][ADOPTED] = "true"
     if replicas is not None:
         obj["spec"]["replicas"] = replicas
+    return obj
+
+
+def _begun(obj: Object, desired: t.Iterable[Object]) -> Object:
+    """Return *obj*, which is to be made, with the least replicas of its autoscaler where it declares none.
+
+    The server would begin with one pod, and the autoscaler looks at it only 15 s later.
+    """
+    spec = obj.get("spec")
+    if obj["kind"] not in ("Deployment", "StatefulSet") or not isinstance(spec, dict) or "replicas" in spec:
+        return obj
+    for autoscaler in desired:
+        if autoscaler["kind"] == "HorizontalPodAutoscaler" and scales(autoscaler, key_of(obj)):
+            return {**obj, "spec": {**spec, "replicas": autoscaler["spec"].get("minReplicas", 1)}}
     return obj
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +15,20 @@ from ansible_collections.modelship.core.plugins.module_utils._core.errors import
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.access import load_access
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client import Api
 
+from . import serving as images
+
 
 class Cluster:
     """A real API server, by the kubeconfig that reaches it."""
 
     def __init__(self, kubeconfig: str) -> None:
         self.kubeconfig = kubeconfig
+
+    @property
+    def registry(self) -> str:
+        """The registry that the nodes pull from, plain HTTP; empty where it is not known."""
+        facts = Path(self.kubeconfig).with_name("facts.json")
+        return str(json.loads(facts.read_text())["registry"]) if facts.exists() else ""
 
     @contextlib.contextmanager
     def namespace(self) -> Iterator[str]:
@@ -44,3 +54,22 @@ def cluster() -> Cluster:
     except ModelshipError as exc:
         pytest.skip(f"the cluster of KUBECONFIG does not answer: {exc.message}")
     return Cluster(kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def serving(
+    cluster: Cluster, installed: Path, trainer_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> images.Serving:
+    """Two images that the cluster can pull, each with a release of its own."""
+    if not cluster.registry:
+        pytest.skip("NO REGISTRY that the cluster's nodes pull from is known")
+    folder = tmp_path_factory.mktemp("serving")
+    releases = images.write_releases(folder, trainer_python)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelship" / "cluster" / "oci"
+    references = images.publish(folder, [path for path, _answers in releases], cluster.registry, installed, cache)
+    return images.Serving(
+        *(
+            images.Built(reference, f"sha256:{path.name}", str(path), answers)
+            for reference, (path, answers) in zip(references, releases, strict=True)
+        )
+    )
