@@ -70,7 +70,7 @@ class Deployer:
                 record = load_record(self.api, self.namespace, self.name)
                 found = self.plan(objects, force=force, previous=found)
                 record = save_record(self.api, self.namespace, self.name, record.with_plan(found))
-                carry_out(self.api, found, force=force, guard=lease.check)
+                carry_out(self.api, found, progress=Progress(), force=force, guard=lease.check)
                 prune(self.api, found, Progress(), guard=lease.check)
                 revision = Revision(found.desired, "image", "sha256:0", None, 1, "2026-01-01T00:00:00Z")
                 save_record(self.api, self.namespace, self.name, record.with_good(revision, found))
