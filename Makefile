@@ -62,6 +62,15 @@ deploy: setup ## only deploy and verify the newest release
 destroy: setup ## remove what the collection made, and only that
 	$(PLAYBOOK) playbooks/destroy.yml $(ARGS)
 
+# --- test cluster -------------------------------------------------------------------------------------------------
+
+.PHONY: cluster cluster-down
+cluster: setup ## a Kubernetes cluster on this machine to test on (tests/cluster/README.md)
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: ## remove the test cluster; what it was built of stays in the user's cache
+	@$(PYTHON) -m tests.cluster down
+
 # --- checks -------------------------------------------------------------------------------------------------------
 
 .PHONY: test lint sanity unit integration bench lock clean stand

@@ -1,15 +1,18 @@
-"""``python -m tests.cluster up|down|status``: the test cluster on this machine."""
+"""``python -m tests.cluster build|up|down|status``: the test cluster on this machine.
+
+``build`` only fills the cache: programs, images, the nodes' operating system. ``up`` does that too where it is needed.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import sys
-from pathlib import Path
 
+from . import settings
 from .cluster import Cluster
+from .cluster import down as remove_cluster
 from .engine import ClusterError, say
 
 
@@ -18,11 +21,11 @@ def main() -> int:
     # So that a SIGTERM ends what runs as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     wanted = sys.argv[1:]
-    if len(wanted) != 1 or wanted[0] not in ("up", "down", "status"):
+    if len(wanted) != 1 or wanted[0] not in COMMANDS:
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        return {"up": up, "down": down, "status": status}[wanted[0]]()
+        return COMMANDS[wanted[0]]()
     except ClusterError as exc:
         say(f"ERROR: {exc}")
         return 1
@@ -31,19 +34,30 @@ def main() -> int:
         return 130
 
 
+def build() -> int:
+    """Fill the cache, unless the user has a cluster."""
+    if not _is_given():
+        Cluster().build()
+    return 0
+
+
 def up() -> int:
     """Bring the cluster up, unless the user has one."""
-    given = os.environ.get("KUBECONFIG")
-    if given and Path(given).resolve() != own_kubeconfig():
-        say(f"KUBECONFIG is set: using the cluster of {given}, building nothing")
-        return 0
-    Cluster().up()
+    if not _is_given():
+        Cluster().up()
     return 0
+
+
+def _is_given() -> bool:
+    given = settings.users_kubeconfig()
+    if given:
+        say(f"KUBECONFIG is set: using the cluster of {given}, building nothing")
+    return bool(given)
 
 
 def down() -> int:
     """Remove the cluster."""
-    say("removed" if Cluster().down() else "there is none")
+    say("removed" if remove_cluster() else "there is none")
     return 0
 
 
@@ -58,12 +72,7 @@ def status() -> int:
     return bool(found)
 
 
-def own_kubeconfig() -> Path:
-    """Where ``up`` writes the kubeconfig."""
-    from . import settings
-
-    return (settings.state() / "kubeconfig").resolve()
-
+COMMANDS = {"build": build, "up": up, "down": down, "status": status}
 
 if __name__ == "__main__":
     sys.exit(main())

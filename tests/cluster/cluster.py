@@ -21,7 +21,7 @@ from . import settings
 from .containers import Network, common_values, containers, make_machine, make_registry, put, remove, template
 from .engine import ClusterError, docker, run, say, until
 from .images import Images
-from .machine import machine_image, make_machine_image
+from .machine import machine_image, make_machine_image, provide_tools
 from .programs import Programs
 from .settings import CONTROL_PLANE, NODES, WORKERS, Node
 
@@ -82,12 +82,22 @@ class Cluster:
         """
         return run(self.programs.path("kubectl"), f"--kubeconfig={self.kubeconfig}", *words, data=data, timeout=timeout)
 
+    def build(self) -> None:
+        """Fill the cache with all that the cluster is made of.
+
+        :raises ClusterError: it cannot be made.
+        """
+        with _locked():
+            provide_tools()
+            self._build()
+
     def up(self) -> bool:
         """Bring the cluster up, or find it up; tell whether anything had to be done.
 
         :raises ClusterError: it cannot be had.
         """
         with _locked():
+            provide_tools()
             there = containers()
             whole = set(there.values()) == {self.key} and len(there) == len(NODES) + 1
             if whole and self._usable():
@@ -98,12 +108,6 @@ class Cluster:
                 self._make(bool(there))
             say(f"up after {time.monotonic() - began:.0f} s; export KUBECONFIG={self.kubeconfig}")
             return True
-
-    def down(self) -> bool:
-        """Remove the cluster; tell whether there was anything. The cache stays."""
-        with _locked():
-            shutil.rmtree(settings.state(), ignore_errors=True)
-            return remove()
 
     def problems(self) -> list[str]:
         """What keeps the cluster from being usable, in plain words; empty if nothing does. Changes nothing."""
@@ -124,11 +128,14 @@ class Cluster:
             system = json.loads(
                 self.kubectl("get", kinds, "--namespace=kube-system", "--output=json", "--request-timeout=5s")
             )["items"]
+            metrics = self.kubectl("get", "apiservice", "v1beta1.metrics.k8s.io", "--output=json")
         except ClusterError as exc:
             return [f"the API server does not answer: {str(exc).splitlines()[-1]}"]
         ready = {node["metadata"]["name"] for node in nodes if _condition(node, "Ready")}
         found = [f"node {node.name} is not ready" for node in NODES if node.name not in ready]
         names = {item["metadata"]["name"] for item in system if _rolled_out(item)}
+        if not _condition(json.loads(metrics), "Available"):
+            found.append("the metrics API does not answer")
         return found + [
             f"{name} is not ready" for name in ("coredns", "kube-proxy", "metrics-server") if name not in names
         ]
@@ -189,10 +196,13 @@ class Cluster:
 
     # a new one
 
-    def _make(self, there: bool) -> None:
+    def _build(self) -> None:
         self.programs.build()
         self.images.build()
         make_machine_image()
+
+    def _make(self, there: bool) -> None:
+        self._build()
         if there:
             say("what is there is broken, or made of other inputs: making it anew")
         remove()
@@ -242,7 +252,9 @@ class Cluster:
     def _init(self, network: Network, values: dict[str, str]) -> str:
         """Make the control plane; return the digest of its certificate authority's key."""
         own = {**values, "NODE": CONTROL_PLANE.name, "ADDRESS": network.address(CONTROL_PLANE)}
-        put(CONTROL_PLANE.container, {"etc/kubernetes/kubeadm.yml": template("files/kubeadm-control-plane.yml", own)})
+        put(
+            CONTROL_PLANE.container, {"etc/kubernetes/kubeadm.yml": template("files/kubeadm-control-plane.yml.in", own)}
+        )
         told = _kubeadm(CONTROL_PLANE, "init")
         say("the control plane runs")
         found = re.search(r"sha256:[0-9a-f]{64}", told)
@@ -252,8 +264,18 @@ class Cluster:
 
     def _join(self, node: Node, network: Network, values: dict[str, str]) -> None:
         own = {**values, "NODE": node.name, "ADDRESS": network.address(node)}
-        put(node.container, {"etc/kubernetes/kubeadm.yml": template("files/kubeadm-node.yml", own)})
+        put(node.container, {"etc/kubernetes/kubeadm.yml": template("files/kubeadm-node.yml.in", own)})
         _kubeadm(node, "join")
+
+
+def down() -> bool:
+    """Remove the cluster; tell whether there was anything. The cache stays. Needs no Go.
+
+    :raises ClusterError: no Docker Engine answers.
+    """
+    with _locked():
+        shutil.rmtree(settings.state(), ignore_errors=True)
+        return remove()
 
 
 def _kubeadm(node: Node, verb: str) -> str:

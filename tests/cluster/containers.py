@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import ipaddress
 import tarfile
 from pathlib import Path
 
 from . import settings
-from .engine import docker
+from .engine import ClusterError, docker
 from .settings import NODES, Node
 
 #: What a container needs that runs systemd as PID 1 and containers of its own, also where the host lacks CAP_SYS_RESOURCE
@@ -100,7 +101,7 @@ def make_registry(network: Network, image: str, key: str) -> None:
         f"--network={settings.NAME}", f"--ip={network.registry.partition(':')[0]}", "--volume=/var/lib/registry",
         "--stop-signal=SIGTERM", image, "docker-registry", "serve", "/etc/registry.yml",
     )  # fmt: skip
-    put(settings.REGISTRY, {"etc/registry.yml": template("files/registry.yml", common_values(network))})
+    put(settings.REGISTRY, {"etc/registry.yml": template("files/registry.yml.in", common_values(network))})
     docker("start", settings.REGISTRY)
 
 
@@ -177,7 +178,9 @@ def remove() -> bool:
     """Remove the containers, their volumes and the network; tell whether there was anything."""
     there = list(containers())
     if there:
+        known = docker("inspect", "--format={{.Id}} {{.Image}}", *there).split()
         docker("rm", "--force", "--volumes", *there)
+        _remove_groups(known[0::2], known[1])
     label = f"--filter=label={settings.LABEL}"
     volume = settings.VOLUME in docker("volume", "ls", label, "--format={{.Name}}").splitlines()
     if volume:
@@ -186,3 +189,23 @@ def remove() -> bool:
     if network is not None:
         docker("network", "rm", settings.NAME)
     return bool(there or volume or network)
+
+
+#: In each hierarchy, also those that the host has not mounted (the nodes' systemd had): groups whose path has such a name.
+_TIDY = """
+for hierarchy in $(cut -d: -f2 /proc/self/cgroup); do
+  mount -t cgroup -o "$hierarchy" none /mnt 2>/dev/null || continue
+  for id; do find /mnt -depth -type d -path "*$id*" -exec rmdir {} +; done
+  umount /mnt
+done
+"""
+
+
+def _remove_groups(ids: list[str], image: str) -> None:
+    """Remove the cgroups that kubelets made below their containers' and that Docker does not know."""
+    # Empty groups do no harm: where the host does not allow this, they stay until it starts anew.
+    with contextlib.suppress(ClusterError):
+        docker(
+            "run", "--rm", "--network=none", "--cap-add=SYS_ADMIN", "--security-opt=seccomp=unconfined",
+            "--security-opt=apparmor=unconfined", "--cgroupns=host", image, "sh", "-c", _TIDY, "sh", *ids,
+        )  # fmt: skip

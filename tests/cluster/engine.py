@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from . import settings
+
 
 class ClusterError(Exception):
     """The cluster cannot be had; the message says why and what to do."""
 
 
+_BEGAN = time.monotonic()
+
+
 def say(text: str) -> None:
-    """Tell people at the terminal what is going on."""
-    print(f"cluster: {text}", file=sys.stderr, flush=True)
+    """Tell people at the terminal what is going on, with the seconds since the start."""
+    print(f"cluster {time.monotonic() - _BEGAN:5.1f} s: {text}", file=sys.stderr, flush=True)
 
 
 def run(
@@ -59,6 +67,23 @@ def docker(*words: str | Path, data: bytes | None = None, timeout: float | None 
         if "Cannot connect to the Docker daemon" in str(exc):
             raise ClusterError("no Docker Engine runs here: start it (`make stand` does) and run again") from exc
         raise
+
+
+def play(playbook: str, variables: Mapping[str, object]) -> None:
+    """Run *playbook* of this folder on this machine, with the checkout's own collection.
+
+    :raises ClusterError: Ansible is not installed, or a task failed.
+    """
+    beside = Path(sys.executable).parent / "ansible-playbook"
+    program = str(beside) if beside.exists() else shutil.which("ansible-playbook")
+    if not program:
+        raise ClusterError("ansible-playbook is not installed: `make setup` installs it")
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(settings.ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    given = json.dumps({"ansible_python_interpreter": sys.executable, **variables})
+    run(
+        program, "-i", "localhost,", "-c", "local", "-e", given, settings.HERE / playbook,
+        env=environment, cwd=settings.ROOT,
+    )  # fmt: skip
 
 
 def until(what: str, seconds: float, ready: Callable[[], bool], pause: float = 0.2) -> None:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
-import sys
-from pathlib import Path
 from typing import Any
 
 from . import settings
-from .engine import ClusterError, run
+from .engine import play
 from .programs import Programs
 
 _TAGS = {
@@ -62,7 +58,7 @@ class Images:
         :raises ClusterError: image_build failed.
         """
         if not self._record.exists():
-            _play({"step": "build", **self._variables(), "record": str(self._record)})
+            play("images.yml", {"step": "build", **self._variables(), "record": str(self._record)})
 
     def push(self, registry: str) -> None:
         """Push the images to the registry at *registry* (``host:port``).
@@ -73,7 +69,7 @@ class Images:
         pushed = [
             {"name": i.name, "repository": i.repository, "tag": i.tag, "digest": digests[i.name]} for i in self.images
         ]
-        _play({"step": "push", **self._variables(), "registry": registry, "pushed": pushed})
+        play("images.yml", {"step": "push", **self._variables(), "registry": registry, "pushed": pushed})
 
     def _variables(self) -> dict[str, Any]:
         built = [{"name": image.name, **image.options} for image in self.images]
@@ -90,16 +86,3 @@ def _image(name: str, tag: str, programs: Programs) -> Image:
     if name in ("metrics-server", "pause"):
         config["user"] = "65532:65532"
     return Image(name, tag, {"base": base, "files": files, "config": config})
-
-
-def _play(variables: dict[str, Any]) -> None:
-    beside = Path(sys.executable).parent / "ansible-playbook"
-    program = str(beside) if beside.exists() else shutil.which("ansible-playbook")
-    if not program:
-        raise ClusterError("ansible-playbook is not installed: `make setup` installs it")
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(settings.ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-    variables["ansible_python_interpreter"] = sys.executable
-    run(
-        program, "-i", "localhost,", "-c", "local", "-e", json.dumps(variables), settings.HERE / "images.yml",
-        env=environment, cwd=settings.ROOT,
-    )  # fmt: skip

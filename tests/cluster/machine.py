@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 
 from . import settings
-from .engine import ClusterError, docker, run, say
+from .engine import ClusterError, docker, play, run, say
 
 PACKAGES = (
     "ca-certificates", "conntrack", "containerd", "containernetworking-plugins", "dbus", "docker-registry", "iproute2",
@@ -21,6 +22,21 @@ _OPTIONS = (
     "dpkg-db-backup.timer e2scrub_all.timer fstrim.timer getty.target console-getty.service systemd-logind.service",
 )
 _CHANGES = ('CMD ["/lib/systemd/systemd"]', "ENV container=docker")
+
+
+def provide_tools() -> None:
+    """Start a Docker Engine and install mmdebstrap where they are missing, with the collection's own role.
+
+    :raises ClusterError: that failed.
+    """
+    try:
+        docker("version")
+        if shutil.which("mmdebstrap"):
+            return
+    except ClusterError:
+        say("providing a Docker Engine")
+    # The same home as that of `make stand`, so that there is one engine for both.
+    play("tools.yml", {"modelship_home": str(settings.ROOT / ".cache" / "stand")})
 
 
 def machine_image() -> str:
@@ -46,9 +62,7 @@ def make_machine_image() -> None:
         try:
             run("mmdebstrap", "--quiet", *_OPTIONS, f"--include={','.join(PACKAGES)}", settings.SUITE, temporary)
             os.rename(temporary, archive)
-        except ClusterError as exc:
+        except ClusterError:
             os.unlink(temporary)
-            if "not installed" in str(exc):
-                raise ClusterError("mmdebstrap is not installed: `make stand` or apt-get install mmdebstrap") from exc
             raise
     docker("import", *(word for change in _CHANGES for word in ("--change", change)), archive, image)

@@ -66,4 +66,10 @@ def cache() -> Path:
 
 def state() -> Path:
     """Where this checkout keeps the kubeconfig and the facts of the running cluster."""
-    return ROOT / ".cache" / "cluster"
+    return ROOT / ".cache" / NAME.removeprefix("modelship-")
+
+
+def users_kubeconfig() -> str:
+    """``KUBECONFIG`` where it names a cluster of the user's; empty where it is not set, or names this test cluster."""
+    given = os.environ.get("KUBECONFIG", "")
+    return "" if not given or Path(given).resolve() == (state() / "kubeconfig").resolve() else given
