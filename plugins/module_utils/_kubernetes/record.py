@@ -110,7 +110,7 @@ def load_record(api: Api, namespace: str, name: str) -> Record:
             packed += base64.b64decode(piece["data"]["content"])
         content = json.loads(zlib.decompress(packed))
         good = Revision(**content["good"]) if content["good"] else None
-        kinds = [(version, kind) for version, kind in content["kinds"]]
+        kinds = [(str(version), str(kind)) for version, kind in content["kinds"]]
         return Record(kinds, list(content["namespaces"]), good, data["digest"].decode())
     except (KeyError, TypeError, ValueError, zlib.error) as exc:
         raise _broken(where, f"{type(exc).__name__} {exc}") from exc
