@@ -73,7 +73,9 @@ class Declared:
     :param collections: where the collection is installed.
     """
 
-    def __init__(self, api: Api, kubeconfig: str, namespace: str, built: Built, folder: Path, collections: Path) -> None:
+    def __init__(
+        self, api: Api, kubeconfig: str, namespace: str, built: Built, folder: Path, collections: Path
+    ) -> None:
         self.api = api
         self.namespace = namespace
         self._folder = folder
@@ -172,6 +174,13 @@ class Declared:
             body=body,
             content_type="application/strategic-merge-patch+json",
         )
+
+    def wait(self, until: t.Callable[[], bool]) -> None:
+        """Wait until something is so; fail if it never is."""
+        deadline = time.monotonic() + 60
+        while not until():
+            assert time.monotonic() < deadline, "it did not come to that within a minute"
+            time.sleep(0.2)
 
     def addresses(self) -> list[tuple[str, int]]:
         """Address and node port of the Service on each worker node."""

@@ -346,9 +346,7 @@ def test_wrong_golden_answers_put_the_last_good_revision_back(digits: Declared, 
 def test_a_rollout_past_its_deadline_goes_back(digits: Declared) -> None:
     """Pods that run but never get ready are told from those that crash only by time."""
     with pytest.raises(ModelshipError) as caught:
-        digits.run(
-            health={"path": "/no-such-path", "start_deadline": 4}, kubernetes={"rollout": {"deadline": 5}}
-        )
+        digits.run(health={"path": "/no-such-path", "start_deadline": 4}, kubernetes={"rollout": {"deadline": 5}})
     assert caught.value.kind == "unhealthy"
     assert "restored" in caught.value.details, caught.value.message
     assert not digits.run().changed
