@@ -231,7 +231,7 @@ restored:
   type: dict
 error_kind:
   description:
-    - "Kind of the failure: input, environment, registry, locked, unhealthy, golden, foreign."
+    - "Kind of the failure: input, environment, registry, locked, unhealthy, golden, release (another one is served), foreign."
     - "For docker also docker, port, proxy."
     - "For kubernetes also kubernetes (the server refused), unreachable, conflict (another manager holds a field)."
   returned: failure

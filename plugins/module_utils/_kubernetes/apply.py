@@ -10,10 +10,11 @@ import typing as t
 
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
+from .autoscaled import scales
 from .errors import ApiError
 from .gone import wait_gone
 from .objects import Key, Object, key_of, waves
-from .plan import Change, Plan, plan, scales
+from .plan import Change, Plan, plan
 from .prune import delete_all, no_guard, prune
 from .refusal import combined, explained, some
 

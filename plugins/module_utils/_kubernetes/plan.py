@@ -11,6 +11,7 @@ import typing as t
 
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
+from .autoscaled import begun, bounded, scales
 from .difference import changed_paths, shown
 from .errors import ApiError
 from .managed import comparable, is_adopted, is_kept, is_provably_equal, our_fields, owner_of, replicas_to_hold
@@ -189,14 +190,14 @@ def _classify(plan: Plan, live: dict[Key, Object], observed: Observed, previous:
             plan.going.append(found)
             change.live = found = None
         if found is None:
-            change.desired = _begun(obj, plan.desired)
+            change.desired = begun(obj, plan.desired)
             plan.creates.append(change)
             continue
         _check_owner(plan, change.key, found)
         if is_provably_equal(obj, found):
             plan.unchanged.append(change)
             continue
-        change.desired = _adapted(obj, found)
+        change.desired = _adapted(obj, found, plan.desired)
         before = tried.get(change.key)
         if before and before.live and before.desired == change.desired and _version(before.live) == _version(found):
             change.result, change.force = before.result, before.force
@@ -228,7 +229,7 @@ def _check_owner(plan: Plan, key: Key, live: Object) -> None:
         )
 
 
-def _adapted(obj: Object, live: Object) -> Object:
+def _adapted(obj: Object, live: Object, desired: t.Iterable[Object]) -> Object:
     """Return *obj* with what depends on the live object: the mark of adoption, and replicas that are handed over."""
     adopting = our_fields(live) is None
     replicas = replicas_to_hold(obj, live)
@@ -238,21 +239,7 @@ def _adapted(obj: Object, live: Object) -> Object:
     if adopting or is_adopted(live):
         obj["metadata"]["annotations"][ADOPTED] = "true"
     if replicas is not None:
-        obj["spec"]["replicas"] = replicas
-    return obj
-
-
-def _begun(obj: Object, desired: t.Iterable[Object]) -> Object:
-    """Return *obj*, which is to be made, with the least replicas of its autoscaler where it declares none.
-
-    The server would begin with one pod, and the autoscaler looks at it only 15 s later.
-    """
-    spec = obj.get("spec")
-    if obj["kind"] not in ("Deployment", "StatefulSet") or not isinstance(spec, dict) or "replicas" in spec:
-        return obj
-    for autoscaler in desired:
-        if autoscaler["kind"] == "HorizontalPodAutoscaler" and scales(autoscaler, key_of(obj)):
-            return {**obj, "spec": {**spec, "replicas": autoscaler["spec"].get("minReplicas", 1)}}
+        obj["spec"]["replicas"] = bounded(replicas, obj, desired)
     return obj
 
 
@@ -356,12 +343,6 @@ def _is_left_by_autoscaler(api: Api, plan: Plan, key: Key, conflicts: list[Confl
     pruned = {key_of(obj) for obj in plan.prunes}
     autoscalers = api.list("autoscaling/v2", "HorizontalPodAutoscaler", key.namespace)[0]
     return not any(scales(obj, key) and key_of(obj) not in pruned for obj in autoscalers)
-
-
-def scales(autoscaler: Object, key: Key) -> bool:
-    """Tell whether *autoscaler* sets the replicas of the object *key*."""
-    target = autoscaler["spec"]["scaleTargetRef"]
-    return (autoscaler["metadata"]["namespace"], target["kind"], target["name"]) == (key.namespace, key.kind, key.name)
 
 
 def _describe(plan: Plan, record: Record | None) -> None:

@@ -379,21 +379,36 @@ def test_replicas_are_handed_to_an_autoscaler_and_taken_back(digits: Deployer) -
     assert not digits.deploy([workload("digits", replicas=1)]).changed
 
 
-def test_an_autoscaler_that_goes_does_not_fight_the_declared_replicas(digits: Deployer) -> None:
-    autoscaler = {
+def hpa(least: int, most: int) -> Object:
+    spec = {"minReplicas": least, "maxReplicas": most}
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "digits"}
+    return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": "digits"},
-        "spec": {
-            "minReplicas": 3,
-            "maxReplicas": 4,
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "digits"},
-        },
+        "spec": {**spec, "scaleTargetRef": target},
     }
+
+
+def test_an_autoscaled_workload_begins_within_the_autoscaler_s_bounds(digits: Deployer) -> None:
+    def replicas() -> int:
+        return int((digits.get("Deployment", "digits", "apps/v1") or {})["spec"]["replicas"])
+
+    free = workload("digits", replicas=None, image="example.invalid/other:1")
+    digits.deploy([free, hpa(3, 4)])
+    assert replicas() == 3
+    assert not digits.deploy([free, hpa(3, 4)]).changed
+    digits.deploy([workload("digits", replicas=1)])
+    digits.deploy([free, hpa(2, 4)])
+    assert replicas() == 2
+
+
+def test_an_autoscaler_that_goes_does_not_fight_the_declared_replicas(digits: Deployer) -> None:
+    autoscaler = hpa(3, 4)
     digits.deploy([workload("digits", replicas=2)])
     digits.deploy([workload("digits", replicas=None), autoscaler])
     live = digits.get("Deployment", "digits", "apps/v1") or {}
-    patch(digits.api, live, {"spec": {"replicas": 3}}, "kube-controller-manager", "/scale")
+    patch(digits.api, live, {"spec": {"replicas": 4}}, "kube-controller-manager", "/scale")
     with pytest.raises(ModelshipError, match=r"kube-controller-manager \(scale\)"):
         digits.deploy([workload("digits", replicas=1), autoscaler])
     digits.deploy([workload("digits", replicas=1)])
