@@ -23,7 +23,7 @@ def bounded(replicas: int, obj: Object, desired: t.Iterable[Object]) -> int:
     for autoscaler in desired:
         if autoscaler["kind"] == "HorizontalPodAutoscaler" and scales(autoscaler, key_of(obj)):
             spec = autoscaler["spec"]
-            return min(max(replicas, spec.get("minReplicas", 1)), spec.get("maxReplicas", replicas))
+            return min(max(replicas, int(spec.get("minReplicas", 1))), int(spec.get("maxReplicas", replicas)))
     return replicas
 
 

@@ -26,8 +26,16 @@ _CONFIGURATION = frozenset({"CreateContainerConfigError", "CreateContainerError"
 _CRASH = "CrashLoopBackOff"
 #: The kubelet forgets earlier ends of a container that has run for so long.
 _FORGIVEN_S = 600.0
-#: Messages of ``_CONFIGURATION`` that mean a slow container runtime, which the kubelet asks again.
-_PASSING = ("context deadline exceeded", "is reserved for", "DeadlineExceeded")
+#: Messages of ``_CONFIGURATION`` that mean a container runtime or API server that does not answer; the kubelet asks again.
+_PASSING = (
+    "context deadline exceeded",
+    "is reserved for",
+    "DeadlineExceeded",
+    "failed to sync",
+    "timed out",
+    "timeout",
+    "connection refused",
+)
 
 _REVISION = "deployment.kubernetes.io/revision"
 _TEXT_LIMIT = 400
