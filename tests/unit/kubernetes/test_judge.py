@@ -96,7 +96,9 @@ def test_a_new_pod_that_can_never_start_ends_the_wait_at_once(reason: str, where
         ),
         (pod(containers=[waiting("CreateContainerError", "context deadline exceeded")]), "context deadline exceeded"),
         (
-            pod(containers=[waiting("CreateContainerConfigError", "failed to sync configmap cache: timed out waiting")]),
+            pod(
+                containers=[waiting("CreateContainerConfigError", "failed to sync configmap cache: timed out waiting")]
+            ),
             "failed to sync",
         ),
         (pod(containers=[running(ready=False, started=False)]), "starting"),
