@@ -68,14 +68,19 @@ destroy: setup ## remove what the collection made, and only that
 cluster: setup ## a Kubernetes cluster on this machine to test on (tests/cluster/README.md)
 	@$(BIN)/python -m tests.cluster up
 
+# what the cluster is built of, so that no test's time is spent on it; without Go the tests on it are skipped
+.PHONY: cluster-programs
+cluster-programs: stand
+	@if command -v go >/dev/null && [ -z "$$KUBECONFIG" ]; then $(BIN)/python -m tests.cluster build; fi
+
 cluster-down: ## remove the test cluster; what it was built of stays in the user's cache
 	@$(PYTHON) -m tests.cluster down
 
 # --- checks -------------------------------------------------------------------------------------------------------
 
 .PHONY: test lint sanity unit integration bench lock clean stand
-test: lint sanity stand ## everything: lint, sanity, unit and integration tests
-	$(call with_stand,-m pytest)
+test: lint sanity stand cluster-programs ## everything: lint, sanity, unit and integration tests
+	$(call with_stand,-m pytest -n 2 --dist loadgroup)
 
 lint: .venv/dev $(COLLECTION) ## ruff, mypy, ansible-lint
 	$(BIN)/ruff check .

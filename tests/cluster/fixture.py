@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ class RunningCluster:
     :param facts: ``None`` for a cluster of the user's.
     """
 
-    kubeconfig: Path
+    kubeconfig: str
     kubectl_path: str
     registry: str
     facts: Facts | None = None
@@ -45,6 +47,16 @@ class RunningCluster:
     def get(self, *words: str) -> Any:
         """What ``kubectl get … --output=json`` says."""
         return json.loads(self.kubectl("get", *words, "--output=json"))
+
+    @contextlib.contextmanager
+    def namespace(self) -> Iterator[str]:
+        """Make a namespace, yield its name, and delete it with all that is in it, without waiting."""
+        name = f"ms-test-{uuid.uuid4().hex[:8]}"
+        self.kubectl("create", "namespace", name)
+        try:
+            yield name
+        finally:
+            self.kubectl("delete", "namespace", name, "--wait=false")
 
     @property
     def faults(self) -> Faults:
@@ -74,7 +86,7 @@ def cluster() -> Iterator[RunningCluster]:
     brought_up = own.up()
     try:
         facts = own.facts()
-        yield RunningCluster(own.kubeconfig, facts.kubectl, facts.registry, facts, own)
+        yield RunningCluster(str(own.kubeconfig), facts.kubectl, facts.registry, facts, own)
     finally:
         if brought_up:
             down()
@@ -84,7 +96,7 @@ def _of_the_user(kubeconfig: Path) -> RunningCluster:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("NOT TESTED: KUBECONFIG is set, but kubectl is not installed")
-    found = RunningCluster(kubeconfig, kubectl, os.environ.get("MODELSHIP_CLUSTER_REGISTRY", ""))
+    found = RunningCluster(str(kubeconfig), kubectl, os.environ.get("MODELSHIP_CLUSTER_REGISTRY", ""))
     try:
         found.kubectl("get", "--raw=/readyz", "--request-timeout=10s")
     except ClusterError as exc:

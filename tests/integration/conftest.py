@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.fixture import cluster
+
+__all__ = ["cluster", "docker_engine", "installed", "trainer_python"]
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
