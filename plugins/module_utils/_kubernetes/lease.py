@@ -9,6 +9,7 @@ for dead when its Lease was seen unchanged for the Lease's own duration, or, on 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import os
@@ -111,11 +112,17 @@ class Lease:
     def check(self) -> None:
         """Make sure that this run still holds the Lease; to be called before a write.
 
-        :raises ModelshipError: kind C(locked): another run has taken it, or it could not be renewed in time.
+        Where it could not be renewed in time, the server is waited for as for any other request: as long as it is away
+        nobody else can take the Lease, and afterwards it says whether somebody has.
+
+        :raises ModelshipError: kind C(locked): another run has taken it.
+        :raises ApiError: the server cannot be asked.
         """
+        if not self._lost and time.monotonic() - self._renewed <= self._duration_s:
+            return
         with self._lock:
             if not self._lost and time.monotonic() - self._renewed > self._duration_s:
-                self._renew()
+                self._renew(patient=True)
             if self._lost:
                 raise ModelshipError(
                     f"this run lost its Lease {self._namespace}/{self._name} and stops: {self._lost}; run again",
@@ -157,6 +164,7 @@ class Lease:
 
     def _write(self, method: str, path: str, wanted: Object) -> bool:
         """Write the Lease; ``False`` if another run was faster."""
+        started = time.monotonic()
         try:
             self._live = self._api.request(method, path, body=wanted)
         except ApiError as exc:
@@ -170,7 +178,7 @@ class Lease:
                 return False
             else:
                 raise
-        self._renewed = time.monotonic()
+        self._renewed = started
         return True
 
     def _wanted(self, live: Object | None) -> Object:
@@ -203,41 +211,36 @@ class Lease:
             with self._lock:
                 if self._stop.is_set() or self._lost:
                     return
-                self._renew()
+                # what failed is tried again in a moment; if it fails for too long, check() says so
+                with contextlib.suppress(ModelshipError):
+                    self._renew(patient=False)
 
-    def _renew(self) -> None:
-        """Write a new time into the Lease; remember if it is no longer ours. The lock is held."""
+    def _renew(self, *, patient: bool) -> None:
+        """Write a new time into the Lease; remember if it is no longer ours. The lock is held.
+
+        :param patient: wait for a server that is away.
+        :raises ModelshipError: the server refuses, or cannot be reached.
+        """
         path = f"{self._path}/{self._name}"
+        # others count from when it was written, so this run must not count from later
+        started = time.monotonic()
         try:
             spec = {**self._live["spec"], "renewTime": _micro_time()}
-            self._live = self._api.request("PUT", path, body={**self._live, "spec": spec})
-            self._renewed = time.monotonic()
+            self._live = self._api.request("PUT", path, body={**self._live, "spec": spec}, retry=patient)
         except ApiError as exc:
-            try:
-                self._after_failure(exc)
-            except ModelshipError as other:
-                self._note_silence(other)
-        except ModelshipError as exc:
-            self._note_silence(exc)
-
-    def _after_failure(self, error: ApiError) -> None:
-        if error.status not in (404, 409):
-            self._note_silence(error)
-            return
-        live = self._api.get(_VERSION, _KIND, self._namespace, self._name)
-        if live is None:
-            # somebody deleted it; whoever comes first has it
-            if not self._write("POST", self._path, self._wanted(None)):
-                self._lost = "another run took it after it was deleted"
-        elif live["spec"].get("holderIdentity") == self._holder:
-            self._live, self._renewed = live, time.monotonic()
-        else:
-            self._lost = f"taken by {who_holds(live)}"
-
-    def _note_silence(self, error: ModelshipError) -> None:
-        """It could not be renewed. Nobody else can have it while the server is away; afterwards it may be too late."""
-        if time.monotonic() - self._renewed > self._duration_s:
-            self._lost = f"it could not be renewed for {time.monotonic() - self._renewed:.0f} s ({error.message})"
+            if exc.status not in (404, 409):
+                raise
+            live = self._api.get(_VERSION, _KIND, self._namespace, self._name)
+            if live is None:
+                # somebody deleted it; whoever comes first has it
+                if not self._write("POST", self._path, self._wanted(None)):
+                    self._lost = "another run took it after it was deleted"
+                return
+            if live["spec"].get("holderIdentity") != self._holder:
+                self._lost = f"taken by {who_holds(live)}"
+                return
+            self._live = live
+        self._renewed = started
 
 
 def is_free(live: Object, unchanged_s: float, own: Process | None) -> bool:

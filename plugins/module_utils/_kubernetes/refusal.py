@@ -87,8 +87,11 @@ def explained(error: ModelshipError, obj: Object) -> ModelshipError:
 
 
 def combined(errors: t.Sequence[ModelshipError]) -> ModelshipError:
-    """Return one error for several, of the kind of the first; field conflicts are told together."""
+    """Return one error for several, of the kind of the first; a server that cannot be reached is told alone."""
     first = errors[0]
+    for error in errors:
+        if isinstance(error, ApiError) and error.unreachable:
+            return error
     told = list(dict.fromkeys(error.message for error in errors))
     if len(told) == 1:
         return first

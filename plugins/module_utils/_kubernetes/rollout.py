@@ -102,9 +102,14 @@ class Rollout:
         except ModelshipError as exc:
             self._go_back(exc, record, lease)
             raise
-        prune(self.api, found, self.progress, deadline_s=self.settings.deadline_s, guard=lease.check)
-        if self.settings.waits:
-            self._remember(record, found)
+        try:
+            prune(self.api, found, self.progress, deadline_s=self.settings.deadline_s, guard=lease.check)
+            lease.check()
+            if self.settings.waits:
+                self._remember(record, found)
+        except ModelshipError as exc:
+            _add(exc, f"what is declared is {'ready' if self.settings.waits else 'applied'}: run again for the rest")
+            raise
         return found, live
 
     def settle(self, found: Plan, record: Record) -> tuple[list[Object], list[str]]:

@@ -8,6 +8,7 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/ and RFC 911
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import ssl
@@ -23,6 +24,8 @@ from .wire import Connection, Head, dial
 PATIENCE_S = 30.0
 #: … and if it never has: then its address is more likely to be wrong.
 FIRST_PATIENCE_S = 5.0
+#: How long it may refuse everything after it has started.
+_START_S = 10.0
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 4.0
 _CONNECT_S = 10.0
@@ -86,6 +89,9 @@ class Transport:
         self._session: tuple[int, ssl.SSLSession] | None = None
         self._answered = False
         self._away_since: float | None = None
+        #: it has not broken a connection off, or has said since that it is ready
+        self._ready = True
+        self._refusing_since: float | None = None
         self._closing = threading.Event()
 
     def close(self) -> None:
@@ -114,7 +120,7 @@ class Transport:
                 if answer.status == 401 and not renewed and self._renew(answer, generation):
                     renewed = True
                     continue
-                if not patient or not _may_pass(request, answer):
+                if not patient or not (_may_pass(request, answer) or self.is_starting(answer)):
                     return answer
                 left = started + PATIENCE_S - time.monotonic()
                 delay = max(_delay(attempt), _retry_after(answer))
@@ -133,6 +139,24 @@ class Transport:
             return self._send(request)
         except _LostError as lost:
             raise lost.cause from None
+
+    def is_starting(self, answer: Answer) -> bool:
+        """Tell whether *answer* is that of an API server which was away and has only just started: it may be another soon.
+
+        Until it has read who may do what, it allows nobody anything, not even to ask whether it is ready.
+        """
+        if answer.status != 403 or self._ready:
+            return False
+        now = time.monotonic()
+        if self._refusing_since is None:
+            self._refusing_since = now
+        if now - self._refusing_since > _START_S:
+            return False  # this user never may ask that
+        with contextlib.suppress(_LostError):
+            if self._exchange(Request("GET", "/readyz", headers=(("Accept", "*/*"),))).status == 200:
+                self._ready = True
+                self._refusing_since = None
+        return True
 
     def keep(self, connection: Connection) -> None:
         """Take back *connection*, on which a whole answer has been read."""
@@ -230,6 +254,7 @@ class Transport:
             head = connection.send(data)
         except (OSError, BrokenAnswerError, ValueError) as exc:
             connection.close()
+            self._ready = False
             if not connection.answers or isinstance(exc, TimeoutError):
                 self._note_loss(started)
             raise _LostError(exc, sent=True, kept=connection.answers > 0) from exc
@@ -237,6 +262,7 @@ class Transport:
         return head, connection
 
     def _note_loss(self, started: float) -> None:
+        self._ready = False
         if self._away_since is None:
             self._away_since = started
 

@@ -133,6 +133,8 @@ class Watch:
         if answer.status == 401 and not self._renewed and self._transport.access.credentials.renew(generation):
             self._renewed = True
             return
+        if self._transport.is_starting(answer):
+            return
         raise self._transport.refusal(request, answer)
 
     def _event(self, event: Object) -> tuple[str, Object] | None:

@@ -131,6 +131,27 @@ def test_a_refusal_is_final(api_server: Scripted, api: Api) -> None:
     assert len(api_server.seen) == 1
 
 
+def test_a_server_that_comes_back_may_refuse_everything_at_first(api_server: Scripted, api: Api, pki: Pki) -> None:
+    stream = api.watch("v1", "Pod", "shop", resource_version="1", stop=threading.Event())
+    api_server.script = [events(event("ADDED", "a", "2"))]
+    assert next(stream)[0] == "ADDED"
+    api_server.stop()
+    again: list[Scripted] = []
+
+    def come_back() -> None:
+        again.append(Scripted(pki, api_server.port))
+        again[0].script = [refuse(403), refuse(403), refuse(403), answer(b"ok"), events(event("MODIFIED", "a", "3"))]
+
+    timer = threading.Timer(0.5, come_back)
+    timer.start()
+    try:
+        assert next(stream)[0] == "MODIFIED"
+        assert versions(again[0]) == ["2", "2", "2"]
+    finally:
+        timer.join()
+        again[0].stop()
+
+
 def test_a_server_that_stays_away_is_an_error(api_server: Scripted, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "_PATIENCE_S", 0.5)
     api_server.script = [events(event("ADDED", "a", "2"))]
