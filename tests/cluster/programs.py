@@ -53,7 +53,7 @@ MODULES = (
     Module("pause", {"pause": "."}),
 )  # fmt: skip
 #: Bytes that the first build wants for modules, objects and programs.
-_ROOM = 6_000_000_000
+_ROOM = 9_000_000_000
 
 
 class Programs:
