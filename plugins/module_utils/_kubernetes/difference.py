@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from .._core.redaction import is_secret_name, redact
@@ -17,6 +18,8 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _ELEMENT_KEYS = ("name", "mountPath", "containerPort", "port", "key", "ip", "host", "path", "topologyKey", "type")
 #: Names that end so hold a reference, not the secret itself (``secretName``, ``tokenPath``).
 _REFERENCES = ("name", "ref", "path", "mode", "namespace", "audience")
+#: A variable's value that comes from another ConfigMap or Secret than before.
+_REFERENCE = re.compile(r"(\.env)\[[^]]*\]\.valueFrom\.\w+KeyRef\.name$")
 
 
 class _Absent:
@@ -91,6 +94,12 @@ def changed_paths(before: t.Any, after: t.Any, path: str = "") -> list[str]:
             found += changed_paths(old.get(name, _ABSENT), new.get(name, _ABSENT), f"{path}[{name}]")
         return found
     return [] if before == after else [path]
+
+
+def told(paths: t.Iterable[str]) -> list[str]:
+    """Return *paths* for a message: without our own marks, and variables that only come from another object as one."""
+    shorter = (_REFERENCE.sub(r"\1", path) for path in paths if ".modelship.io/" not in path)
+    return list(dict.fromkeys(shorter))
 
 
 def _without_digest(obj: Object) -> Object:

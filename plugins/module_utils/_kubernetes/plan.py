@@ -12,7 +12,7 @@ import typing as t
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .autoscaled import begun, bounded, scales
-from .difference import changed_paths, shown
+from .difference import changed_paths, shown, told
 from .errors import ApiError
 from .managed import comparable, is_adopted, is_kept, is_provably_equal, our_fields, owner_of, replicas_to_hold
 from .objects import (
@@ -356,8 +356,7 @@ def _describe(plan: Plan, record: Record | None) -> None:
     for change in plan.updates:
         old, new = shown(change.desired, change.live, change.result)
         plan.difference.add(str(change.key), old, new)
-        paths = [path for path in changed_paths(old, new) if ".modelship.io/" not in path]
-        plan.reasons.append(f"{change.key} {_why(change, paths)}")
+        plan.reasons.append(f"{change.key} {_why(change, told(changed_paths(old, new)))}")
     for obj in plan.prunes:
         plan.difference.add(str(key_of(obj)), shown(comparable(obj), obj, None)[0], None)
         plan.reasons.append(f"{key_of(obj)} is no longer declared")

@@ -13,6 +13,7 @@ from ansible_collections.modelship.core.plugins.module_utils._kubernetes.differe
     changed_paths,
     redacted,
     shown,
+    told,
 )
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.objects import APPLIED
 
@@ -133,3 +134,15 @@ def test_values_whose_names_say_secret_do_not_show_anywhere() -> None:
     assert result["spec"]["auth"] | {"password": ""} == {"password": "", "secretName": "s", "tokenPath": "/t"}
     assert result["spec"]["template"]["spec"]["containers"][0]["env"][1] == {"name": "MODE", "value": "fast"}
     assert redacted(config)["data"]["mode"] == "fast"
+
+
+def test_variables_that_come_from_another_configuration_are_told_as_one_and_our_marks_not_at_all() -> None:
+    env = "spec.template.spec.containers[web].env"
+    paths = [
+        "metadata.annotations.modelship.io/adopted",
+        f"{env}[A].valueFrom.configMapKeyRef.name",
+        f"{env}[B].valueFrom.secretKeyRef.name",
+        f"{env}[C]",
+        "spec.template.spec.containers[web].image",
+    ]
+    assert told(paths) == [env, f"{env}[C]", "spec.template.spec.containers[web].image"]
