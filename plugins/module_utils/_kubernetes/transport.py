@@ -263,6 +263,7 @@ class Transport:
 
     def _note_loss(self, started: float) -> None:
         self._ready = False
+        self._refusing_since = None
         if self._away_since is None:
             self._away_since = started
 
@@ -273,8 +274,10 @@ class Transport:
                 connection = self._idle.pop()  # the one used last: the others may rest and be closed by the server
             except IndexError:
                 return None
-            if connection.generation == generation and not connection.is_stale():
-                return connection
+            if connection.generation == generation:
+                if not connection.is_stale():
+                    return connection
+                self._ready = False  # whoever closed it may have been started anew since
             connection.close()
 
     def _open(self) -> Connection:

@@ -253,6 +253,20 @@ def test_a_server_that_comes_back_may_refuse_everything_at_first(
         assert len(again[0].seen) == 6
 
 
+def test_a_server_that_was_away_between_two_requests_may_refuse_at_first_too(
+    api_server: Scripted, connect: Connect, pki: Pki
+) -> None:
+    api = connect()
+    api.get("v1", "ConfigMap", "shop", "settings")
+    api_server.stop()
+    again = Scripted(pki, api_server.port)
+    again.script = [NOBODY, answer(b"ok"), answer({"kind": "ConfigMap"})]
+    try:
+        assert api.apply(CONFIG_MAP) == {"kind": "ConfigMap"}
+    finally:
+        again.stop()
+
+
 def test_who_may_never_ask_whether_it_is_ready_is_refused_after_a_while(
     api_server: Scripted, connect: Connect, pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
