@@ -203,11 +203,15 @@ class Declared:
         return dict(checked.validated_parameters)
 
 
+#: Kinds whose status controllers write all the time.
+_REPORTED = frozenset(("Deployment", "HorizontalPodAutoscaler", "Pod", "PodDisruptionBudget", "ReplicaSet"))
+
+
 def versions(objects: dict[str, Object]) -> dict[str, str]:
-    """What changes with any write: the resourceVersion; of what controllers report into all the time, the content."""
+    """What changes with any write: the resourceVersion; of what controllers report into, all but status and managers."""
     found = {}
     for name, obj in objects.items():
-        if name.startswith(("HorizontalPodAutoscaler/", "Pod/", "ReplicaSet/", "Deployment/")):
+        if name.partition("/")[0] in _REPORTED:
             metadata = {**obj["metadata"], "resourceVersion": None, "managedFields": None}
             found[name] = json.dumps({**obj, "metadata": metadata, "status": None}, sort_keys=True)
         else:

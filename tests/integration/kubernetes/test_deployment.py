@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import typing as t
 import uuid
 from collections.abc import Iterator
@@ -91,7 +90,8 @@ def digits(
             "config_files": {"/etc/digits/thresholds.yml": "red: 0.5\n"},
             "secret_files": {"/etc/digits/key.pem": KEY_FILE},
             "storage": [
-                {"name": "cache", "size": "10m", "mount_path": "/var/cache/digits", "access_modes": ["ReadWriteMany"]}
+                {"name": "cache", "size": "10m", "mount_path": "/cache", "access_modes": ["ReadWriteMany"]},
+                {"name": "data", "size": "10m", "mount_path": "/data", "access_modes": ["ReadWriteMany"], "keep": True},
             ],
             # of two pods both are needed, and no more may be made
             "autoscaling": {"max": 2},
@@ -210,6 +210,25 @@ def test_the_service_gives_the_golden_answers_from_both_pods(digits: Declared, a
         assert served(pod) > before[pod["metadata"]["name"]]
 
 
+def test_the_autoscaler_brings_back_what_was_scaled_away(digits: Declared) -> None:
+    """From here on it is the one that has set the replicas, as it does on a cluster under load."""
+    digits.patch("apps/v1", "Deployment", {"spec": {"replicas": 1}}, "kubectl", sub="/scale")
+
+    def replicas() -> int:
+        return int((digits.get("apps/v1", "Deployment") or {})["spec"]["replicas"])
+
+    assert replicas() == 1
+    digits.wait(lambda: replicas() == 2)
+    live = digits.get("apps/v1", "Deployment")
+    assert live is not None
+    owners = [
+        entry["manager"]
+        for entry in live["metadata"]["managedFields"]
+        if "f:replicas" in entry["fieldsV1"].get("f:spec", {})
+    ]
+    assert owners == ["kube-controller-manager"]
+
+
 def test_the_second_run_changes_nothing(digits: Declared) -> None:
     """Also against what admission, the autoscaler and the controllers have added since."""
     claim = digits.get("v1", "PersistentVolumeClaim", f"{NAME}-cache")
@@ -292,6 +311,8 @@ def test_rolling_updates_lose_no_request(digits: Declared, serving: Serving) -> 
         digits.declare(environment={"GREETING": "good morning"})
         digits.declare(image=serving.second.image, verify={"release": serving.second.path})
         ran = digits.play()
+        # until the last pod of the earlier revisions has drained and gone
+        digits.wait(lambda: len(digits.objects((("v1", "Pod"),))) == 2)
         load.wait_for(serving.second.release, 200)
     print(f"{sum(load.answers.values())} answers, {load.connections} on new connections, {len(load.losses)} lost")
     assert load.losses == []
@@ -299,6 +320,7 @@ def test_rolling_updates_lose_no_request(digits: Declared, serving: Serving) -> 
     assert not ran.result["failed"], ran.output
     assert ran.result["deployment"]["release"] == serving.second.release
     assert ran.result["deployment"]["previous"]["release"] == serving.first.release
+    assert any("containers[serving].image" in why for why in ran.result["deployment"]["reasons"])
     assert ran.result["deployment"]["revision"] == first.result["deployment"]["revision"] + 1
     assert load.answers.keys() == {serving.first.release, serving.second.release}
     assert load.connections > 100
@@ -383,21 +405,23 @@ def test_absent_removes_everything_of_its_own_and_waits(digits: Declared, api: A
     assert not ran.result["failed"], ran.output
     assert ran.result["changed"]
     left = digits.objects()
-    assert left.keys() == {"ConfigMap/alien", "ConfigMap/copied", "ConfigMap/shared"}
+    data = f"PersistentVolumeClaim/{NAME}-data"
+    assert left.keys() == {"ConfigMap/alien", "ConfigMap/copied", "ConfigMap/shared", data}
     assert left["ConfigMap/shared"]["data"] == {"theirs": "1"}
     assert digits.get(*ROUTE) is None
     assert digits.get(*MONITOR) is None
     kept = " ".join(ran.result["deployment"]["kept"])
     assert f"Namespace {digits.namespace} is kept because of" in kept
+    assert f"{data.replace('/', f' {digits.namespace}/')} is kept as declared" in kept
     assert "existed before" in kept
     assert api.list("v1", "Pod", digits.namespace)[0] == []
     assert not any(appears_in(secret, ran.text) for secret in (*SECRETS, LICENCE, KEY_FILE))
 
 
 def test_absent_removes_the_namespace_it_made_once_it_is_empty(digits: Declared, api: Api) -> None:
-    for name, obj in copy.copy(digits.objects()).items():
-        assert name.startswith("ConfigMap/")
+    for obj in digits.objects().values():
         api.delete(obj)
+    digits.wait(lambda: not digits.objects())
     outcome = digits.run(state="absent")
     assert outcome.changed
     assert api.get("v1", "Namespace", "", digits.namespace) is None
