@@ -102,18 +102,14 @@ def eventually(what: str, ready: Callable[[], t.Any], seconds: float = 60) -> t.
     return found
 
 
-def after_apply(monkeypatch: pytest.MonkeyPatch, act: Callable[[int, Object], None]) -> None:
-    """Have runs in this process call *act* after each object that they have written, with its number, from 1."""
-    lock, count = threading.Lock(), [0]
+def after_apply(monkeypatch: pytest.MonkeyPatch, act: Callable[[Object], None]) -> None:
+    """Have runs in this process call *act* with each object that they have written, before they go on."""
 
     class Watched(Api):
         def apply(self, obj: Object, **options: t.Any) -> Object:
             result = super().apply(obj, **options)
             if not options.get("dry_run"):
-                with lock:
-                    count[0] += 1
-                    number = count[0]
-                act(number, obj)
+                act(obj)
             return result
 
     monkeypatch.setattr(backend, "Api", Watched)

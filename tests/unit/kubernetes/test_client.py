@@ -267,6 +267,19 @@ def test_a_server_that_was_away_between_two_requests_may_refuse_at_first_too(
         again.stop()
 
 
+def test_each_start_of_a_server_counts_for_itself(
+    api_server: Scripted, connect: Connect, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_START_S", 0.3)
+    api = connect()
+    script = [NOBODY, NOBODY, answer({"kind": "ConfigMap"})]
+    with restarted(api_server, api, pki, *script) as again:
+        api.apply(CONFIG_MAP)
+        # it comes back later than that
+        with restarted(again[0], api, pki, *script):
+            api.apply(CONFIG_MAP)
+
+
 def test_who_may_never_ask_whether_it_is_ready_is_refused_after_a_while(
     api_server: Scripted, connect: Connect, pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
