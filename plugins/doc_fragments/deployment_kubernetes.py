@@ -344,6 +344,8 @@ options:
         description:
           - Further Kubernetes objects, applied, waited for, pruned and removed with the deployment.
           - Those without a namespace get O(namespace) where their kind has one.
+          - Objects of custom kinds are ready when their condition C(Ready) or C(Available) says so. The annotation
+            C(modelship.io/wait-for) on an object names another condition, as in C(Synced) or C(Stalled=False).
         type: list
         elements: dict
         default: []
