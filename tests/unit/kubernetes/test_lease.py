@@ -1,17 +1,26 @@
 # Copyright: (c) 2026, the modelship authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When a Lease may be taken from its holder."""
+"""When a Lease may be taken from its holder, and what becomes of it while the server is away."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import threading
+import time
+import typing as t
 
 import pytest
 
+from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes import transport
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.access import load_access
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client import Api, ApiError
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.lease import (
+    Lease,
     Process,
     holder_name,
     is_alive,
@@ -20,6 +29,8 @@ from ansible_collections.modelship.core.plugins.module_utils._kubernetes.lease i
     this_process,
     who_holds,
 )
+
+from .scripted_server import Handler, Pki, Scripted, answer, refuse
 
 HERE = this_process()
 
@@ -88,3 +99,95 @@ def test_the_holder_is_told_with_the_time() -> None:
 def test_two_runs_of_one_process_are_told_apart() -> None:
     assert str(os.getpid()) in holder_name()
     assert holder_name() != holder_name()
+
+
+class Held:
+    """Answers as a server that has one Lease, of which *holder* can be made another one."""
+
+    def __init__(self) -> None:
+        self.holder = ""
+        self.version = 0
+        self.writes = 0
+
+    def __call__(self, handler: Handler) -> None:
+        seen = handler.server.seen[-1]
+        if seen.method in ("POST", "PUT"):
+            written = json.loads(seen.body)
+            if self.holder not in ("", written["spec"]["holderIdentity"]):
+                refuse(409, "the object has been modified", "Conflict")(handler)
+                return
+            self.holder = written["spec"]["holderIdentity"]
+            self.version += 1
+            self.writes += 1
+        if not self.holder:
+            refuse(404, "not found", "NotFound")(handler)
+            return
+        metadata = {"name": "digits-modelship", "uid": "1", "resourceVersion": str(self.version)}
+        answer({"metadata": metadata, "spec": {"holderIdentity": self.holder}})(handler)
+
+
+@pytest.fixture
+def held(api_server: Scripted) -> Held:
+    server = Held()
+    api_server.otherwise = server
+    return server
+
+
+@pytest.fixture
+def api(api_server: Scripted, pki: Pki) -> t.Iterator[Api]:
+    with Api(load_access({"api_server": api_server.url, "ca_path": str(pki.ca)}), timeout=10) as made:
+        yield made
+
+
+def test_a_lease_is_renewed(api: Api, held: Held) -> None:
+    with Lease(api, "shop", "digits", "alice", duration_s=60, renew_s=0.05):
+        time.sleep(0.5)
+    assert held.writes > 3
+
+
+def test_a_lease_outlives_a_server_that_is_away_for_longer(
+    api_server: Scripted, api: Api, held: Held, pki: Pki
+) -> None:
+    """Nobody else can take it meanwhile."""
+    again: list[Scripted] = []
+
+    def come_back() -> None:
+        again.append(Scripted(pki, api_server.port))
+        again[0].otherwise = held
+
+    timer = threading.Timer(1.0, come_back)
+    try:
+        with Lease(api, "shop", "digits", "alice", duration_s=0.4, renew_s=0.1) as lease:
+            api_server.stop()
+            timer.start()
+            time.sleep(0.6)
+            lease.check()
+            assert again, "it waited for the server"
+            assert held.holder == "alice"
+    finally:
+        timer.join()
+        again[0].stop()
+
+
+def test_a_server_that_stays_away_is_told_as_such(
+    api_server: Scripted, api: Api, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "PATIENCE_S", 0.3)
+    with Lease(api, "shop", "digits", "alice", duration_s=0.2, renew_s=0.1) as lease:
+        api_server.stop()
+        time.sleep(0.3)
+        with pytest.raises(ApiError, match="cannot replace leases/digits-modelship") as caught:
+            lease.check()
+        assert caught.value.unreachable
+
+
+def test_who_took_it_meanwhile_is_named(api: Api, held: Held) -> None:
+    with Lease(api, "shop", "digits", "alice", duration_s=60, renew_s=0.1) as lease:
+        lease.check()
+        held.holder = "bob"
+        time.sleep(0.5)
+        with pytest.raises(
+            ModelshipError, match="lost its Lease shop/digits-modelship and stops: taken by bob"
+        ) as caught:
+            lease.check()
+        assert caught.value.kind == "locked"
