@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import typing as t
 
 from .._core.redaction import is_secret_name
@@ -21,7 +23,11 @@ def secret_values(parameters: t.Mapping[str, t.Any]) -> set[str]:
         if isinstance(item, dict) and item.get("kind") == "Secret":
             for part in (item.get("data"), item.get("stringData")):
                 found += part.values() if isinstance(part, dict) else []
-    found += _credentials(parameters.get("kubeconfig"))
+    kubeconfig = parameters.get("kubeconfig")
+    if isinstance(kubeconfig, str):
+        with contextlib.suppress(ValueError):  # a path, most of the time
+            kubeconfig = json.loads(kubeconfig)
+    found += _credentials(kubeconfig)
     return {str(value) for value in found if value}
 
 
