@@ -103,13 +103,15 @@ def eventually(what: str, ready: Callable[[], t.Any], seconds: float = 60) -> t.
 
 
 def after_apply(monkeypatch: pytest.MonkeyPatch, act: Callable[[Object], None]) -> None:
-    """Have runs in this process call *act* with each object that they have written, before they go on."""
+    """Have runs in this process call *act* with each object that they have written; no other one goes on before it ends."""
+    lock = threading.Lock()
 
     class Watched(Api):
         def apply(self, obj: Object, **options: t.Any) -> Object:
             result = super().apply(obj, **options)
             if not options.get("dry_run"):
-                act(obj)
+                with lock:
+                    act(obj)
             return result
 
     monkeypatch.setattr(backend, "Api", Watched)

@@ -334,7 +334,7 @@ def test_an_api_server_that_stops_in_mid_apply_and_in_mid_wait(
             assert waits.wait(60)
             error = failure(digits, **many)
         assert not survivor.done()
-        assert "cannot apply configmaps/part-" in error.message
+        assert "cannot apply " in error.message
         assert str(cluster.kubeconfig) in error.message
         assert "connection" in error.message  # refused, or closed
         assert "what was applied so far stays: run again" in error.message
