@@ -24,6 +24,7 @@ def _link_collection() -> None:
 _link_collection()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With ``-n 2 --dist loadgroup``: what waits for the cluster runs beside all the rest, each in its own order."""
     for item in items:
