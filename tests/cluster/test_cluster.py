@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import urllib.request
@@ -161,8 +162,11 @@ def test_a_service_answers_from_two_pods_on_two_nodes(cluster: RunningCluster, w
 
 def test_metrics_are_served(cluster: RunningCluster, web: dict[str, Any]) -> None:
     def measured() -> bool:
-        found = json.loads(cluster.kubectl("get", "--raw", f"/apis/metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/pods"))
-        return len(found["items"]) == 2
+        # in a cluster that has just come up, metrics-server may not serve yet
+        with contextlib.suppress(ClusterError):
+            path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/pods"
+            return len(json.loads(cluster.kubectl("get", "--raw", path))["items"]) == 2
+        return False
 
     eventually("metrics of both pods", measured)
 
