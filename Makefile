@@ -80,7 +80,7 @@ cluster-down: ## remove the test cluster; what it was built of stays in the user
 
 .PHONY: test lint sanity unit integration bench lock clean stand
 test: lint sanity stand cluster-programs ## everything: lint, sanity, unit and integration tests
-	$(call with_stand,-m pytest -n 2 --dist loadgroup)
+	$(call with_stand,-m pytest)
 
 lint: .venv/dev $(COLLECTION) ## ruff, mypy, ansible-lint
 	$(BIN)/ruff check .

@@ -24,9 +24,6 @@ def _link_collection() -> None:
 _link_collection()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With ``-n 2 --dist loadgroup``: what waits for the cluster runs beside all the rest, each in its own order."""
-    for item in items:
-        group = "cluster" if "cluster" in getattr(item, "fixturenames", ()) else "machine"
-        item.add_marker(pytest.mark.xdist_group(group))
+    """What needs the cluster comes last, so that the cluster does not run beside the rest."""
+    items.sort(key=lambda item: "cluster" in getattr(item, "fixturenames", ()))
