@@ -149,8 +149,11 @@ def test_a_service_answers_from_two_pods_on_two_nodes(cluster: RunningCluster, w
 
     def both_have_answered_by_each_node() -> bool:
         for address in addresses:
-            with urllib.request.urlopen(f"http://{address}:{port}/", timeout=10) as answer:
-                answers.append(answer.read().decode().split())
+            try:
+                with urllib.request.urlopen(f"http://{address}:{port}/", timeout=10) as answer:
+                    answers.append(answer.read().decode().split())
+            except OSError:  # its kube-proxy does not know the Service yet
+                return False
         return len({answer[0] for answer in answers}) == 2
 
     # Which pod answers is drawn by lot.
