@@ -72,7 +72,7 @@ def _times(stand: Stand, bench: _Bench, kubectl: str) -> Clock:
         for again in ("", " again"):
             with clock("ours" + again):
                 changed = bench.play([ours(f"ms-bench-ours-{turn}", objects(200))])
-            bench.check(changed, again, "deployment")
+            bench.check(changed, again)
         space = bench.namespace(f"ms-bench-kubectl-{turn}")
         manifest = stand.folder / "objects.json"
         manifest.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects(200, space))}))
@@ -163,10 +163,10 @@ class _Bench:
         command(self.kubectl, "create", "namespace", name, env=self.environment)
         return name
 
-    def check(self, changed: bool, again: str, what: str) -> None:
+    def check(self, changed: bool, again: str) -> None:
         """Make sure that a first run changed something, and a second one nothing."""
         if changed == bool(again):
-            raise BenchError(f"{what}: {'a second run changed something' if changed else 'nothing was applied'}")
+            raise BenchError(f"deployment: {'a second run changed something' if changed else 'nothing was applied'}")
 
     def remove(self) -> None:
         """Delete the namespaces that were made, without waiting."""

@@ -21,8 +21,11 @@ def is_secret_name(name: str) -> bool:
 
 def redact(name: str, value: str) -> str:
     """Return *value*, or a stand-in that shows only whether it changed where *name* is a secret's."""
-    if not is_secret_name(name):
-        return value
+    return fingerprint(value) if is_secret_name(name) else value
+
+
+def fingerprint(value: str) -> str:
+    """Return what stands for the secret *value*, and shows only whether it changed."""
     return f"<redacted, fingerprint {hashlib.sha256(value.encode()).hexdigest()[:8]}>"
 
 

@@ -15,6 +15,7 @@ from .errors import ApiError
 from .gone import wait_gone
 from .objects import Key, Object, key_of, waves
 from .plan import Change, Plan, plan
+from .pods import condition
 from .prune import delete_all, no_guard, prune
 from .refusal import combined, explained, some
 
@@ -121,10 +122,9 @@ def _await_kind(api: Api, definition: Object) -> None:
     version, reason = definition["apiVersion"], "the server does not say why"
     while True:
         found = api.get(version, definition["kind"], "", name) or {}
-        conditions = {item["type"]: item for item in (found.get("status") or {}).get("conditions") or []}
-        if (conditions.get("Established") or {}).get("status") == "True":
+        if condition(found, "Established").get("status") == "True":
             return
-        if (names := conditions.get("NamesAccepted") or {}).get("status") == "False":
+        if (names := condition(found, "NamesAccepted")).get("status") == "False":
             reason = str(names.get("message"))
         if time.monotonic() > deadline:
             raise ModelshipError(f"CustomResourceDefinition {name} is not established: {reason}", kind="kubernetes")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from .._core.redaction import is_secret_name, redact
+from .._core.redaction import fingerprint, is_secret_name, redact
 from .managed import comparable
 from .objects import APPLIED, Object
 
@@ -35,7 +35,7 @@ def redacted(obj: Object) -> Object:
     if obj.get("kind") == "Secret" and obj.get("apiVersion") == "v1":
         for part in ("data", "stringData"):
             if isinstance(values := obj.get(part), dict):
-                result[part] = {name: redact("secret", str(value)) for name, value in values.items()}
+                result[part] = {name: fingerprint(str(value)) for name, value in values.items()}
     metadata = result.get("metadata")
     if isinstance(metadata, dict) and isinstance(annotations := metadata.get("annotations"), dict):
         annotations.pop(_LAST_APPLIED, None)

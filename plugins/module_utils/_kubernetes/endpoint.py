@@ -9,6 +9,7 @@ import typing as t
 
 from .client import Api, ApiError
 from .objects import Object
+from .pods import is_lost
 
 
 def reachable(api: Api, live: t.Sequence[Object], name: str) -> str | None:
@@ -76,17 +77,12 @@ def _node_address(api: Api) -> str | None:
         if exc.status == 403:
             return None
         raise
-    nodes.sort(key=lambda node: (not _ready(node), node["metadata"]["name"]))
+    nodes.sort(key=lambda node: (is_lost(node), node["metadata"]["name"]))
     for node in nodes:
         addresses = {item["type"]: item["address"] for item in (node.get("status") or {}).get("addresses") or []}
         if address := addresses.get("ExternalIP") or addresses.get("InternalIP"):
             return str(address)
     return None
-
-
-def _ready(node: Object) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or []
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
 def _url(address: str, port: int) -> str:

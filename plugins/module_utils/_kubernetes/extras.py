@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from .._core.errors import ModelshipError
-from .objects import DEPLOYMENT, Key, Object, custom_kinds, key_of
+from .objects import DEPLOYMENT, Key, Object, custom_kinds, key_of, place
 
 Namespaced = t.Callable[[str, str], bool]
 
@@ -33,10 +33,7 @@ def extra_resources(
         where = f"kubernetes.extra_resources[{index}]"
         kind = (obj["apiVersion"], obj["kind"])
         metadata = obj["metadata"]
-        if not (customs[kind] if kind in customs else namespaced(*kind)):
-            metadata.pop("namespace", None)
-        elif not metadata.get("namespace"):
-            metadata["namespace"] = namespace
+        place(obj, namespace if (customs[kind] if kind in customs else namespaced(*kind)) else None)
         metadata["labels"] = {**(metadata.get("labels") or {}), DEPLOYMENT: name}
         key = key_of(obj)
         if key in owners:

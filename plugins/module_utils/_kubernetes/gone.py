@@ -48,7 +48,6 @@ class _Gone:
         self.begun = time.monotonic()
         self.progress = progress
         self.targets = {key_of(obj): obj for obj in objects}
-        self.uids = {obj["metadata"].get("uid") for obj in objects}
         self.workloads = [obj for obj in objects if pods and has_pods(obj)]
         self.left: dict[Source, dict[tuple[Key, str], Object]] = {}
         self.unsynced: set[Source] = set()

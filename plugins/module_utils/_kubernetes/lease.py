@@ -19,6 +19,7 @@ import types
 import typing as t
 
 from .._core.errors import ModelshipError
+from .._core.process import START_TIME, boot_id, stat_fields
 from .errors import ApiError
 from .objects import MANAGER, Object
 
@@ -282,9 +283,7 @@ def holder_name() -> str:
 def this_process() -> Process | None:
     """Return this process; ``None`` where the system does not tell (no /proc)."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-            boot = stream.read().strip()
-        machine = hashlib.sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:16]
+        machine = hashlib.sha256(f"{boot_id()} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:16]
         return Process(machine, os.getpid(), _start_of(os.getpid()))
     except OSError:
         return None
@@ -309,9 +308,7 @@ def is_alive(process: Process) -> bool:
 
 
 def _start_of(pid: int) -> str:
-    """Field 22 of /proc/PID/stat (proc(5)); the name in field 2 may hold anything, even spaces and brackets."""
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-        return stream.read().rpartition(")")[2].split()[19]
+    return stat_fields(pid)[START_TIME].decode()
 
 
 def _micro_time() -> str:

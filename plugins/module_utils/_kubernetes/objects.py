@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 import copy
-import hashlib
 import json
 import typing as t
 
+from .._core.content import sha256_bytes
 from .._core.errors import ModelshipError
 
 #: An object as JSON: ``apiVersion``, ``kind``, ``metadata``, …
@@ -125,10 +125,7 @@ def prepared(
     for position, given in enumerate(objects):
         obj = cleaned(given, position)
         metadata = obj["metadata"]
-        if not namespaced(obj["apiVersion"], obj["kind"]):
-            metadata.pop("namespace", None)
-        elif not metadata.get("namespace"):
-            metadata["namespace"] = namespace
+        place(obj, namespace if namespaced(obj["apiVersion"], obj["kind"]) else None)
         key = key_of(obj)
         if key in seen:
             raise ModelshipError(f"{key} is declared twice: remove one of them from kubernetes.extra_resources")
@@ -137,6 +134,15 @@ def prepared(
         metadata["annotations"] = {**annotations_of(obj), APPLIED: digest_of(obj)}
         result.append(obj)
     return result
+
+
+def place(obj: Object, namespace: str | None) -> None:
+    """Put *obj* into *namespace* unless it names one itself; ``None``: its kind lives in none."""
+    metadata = obj["metadata"]
+    if namespace is None:
+        metadata.pop("namespace", None)
+    elif not metadata.get("namespace"):
+        metadata["namespace"] = namespace
 
 
 def cleaned(given: Object, position: int = 0) -> Object:
@@ -183,7 +189,7 @@ def _check_base64(secret: Object) -> None:
 def digest_of(obj: t.Any) -> str:
     """Return ``sha256:…`` of *obj* as JSON with sorted keys."""
     text = json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return sha256_bytes(text.encode())
 
 
 def custom_kinds(objects: t.Iterable[Object]) -> dict[tuple[str, str], bool]:

@@ -83,12 +83,11 @@ def release(api: Api, obj: Object) -> None:
     :raises ModelshipError: the server refuses.
     """
     key = key_of(obj)
-    metadata: dict[str, t.Any] = {"name": key.name}
+    metadata = {"name": key.name, "uid": obj["metadata"]["uid"]}
     if key.namespace:
         metadata["namespace"] = key.namespace
-    nothing = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata}
     try:
-        api.apply({**nothing, "metadata": {**metadata, "uid": obj["metadata"]["uid"]}})
+        api.apply({"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata})
     except ApiError as exc:
         if exc.status in (404, 409):
             return  # it is gone, or another one by now

@@ -90,20 +90,13 @@ class Rollout:
         # what this run is about to make is remembered first, so that a killed run's objects are found again
         record = save_record(self.api, self.namespace, self.name, record.with_plan(found))
         try:
-            live = carry_out(
-                self.api,
-                found,
-                force=self.settings.force,
-                progress=self.progress,
-                guard=lease.check,
-                deadline_s=self.settings.deadline_s,
-            )
+            live = self._carry_out(found, lease, force=self.settings.force)
             self.trust(live)
         except ModelshipError as exc:
             self._go_back(exc, record, lease)
             raise
         try:
-            prune(self.api, found, self.progress, deadline_s=self.settings.deadline_s, guard=lease.check)
+            self._prune(found, lease)
             lease.check()
             if self.settings.waits:
                 self._remember(record, found)
@@ -145,13 +138,29 @@ class Rollout:
         """
         if not self.settings.waits:
             return
-        wait(self.api, live, deadline_s=self.settings.deadline_s + _GRACE_S, progress=self.progress)
+        self._wait(live)
         wanted = self.declaration.verification
         if wanted is not None and not verified:
             from .golden import demand  # and with it an HTTP client, which a run without verification need not load
 
             pods = serving_pods(self.api, self.namespace, self.name)
             demand(self.api, pods, self.declaration, wanted, self.progress)
+
+    def _carry_out(self, found: Plan, lease: Lease, *, force: bool) -> list[Object]:
+        return carry_out(
+            self.api,
+            found,
+            force=force,
+            progress=self.progress,
+            guard=lease.check,
+            deadline_s=self.settings.deadline_s,
+        )
+
+    def _wait(self, live: list[Object]) -> None:
+        wait(self.api, live, deadline_s=self.settings.deadline_s + _GRACE_S, progress=self.progress)
+
+    def _prune(self, found: Plan, lease: Lease) -> None:
+        prune(self.api, found, self.progress, deadline_s=self.settings.deadline_s, guard=lease.check)
 
     def _remember(self, record: Record, found: Plan) -> None:
         good = record.good
@@ -184,16 +193,9 @@ class Rollout:
         self.progress.step(f"{exc.message.splitlines()[0]}; going back to {named}")
         try:
             back = plan(self.api, self.name, good.objects, record, namespace=self.namespace, force=True)
-            live = carry_out(
-                self.api,
-                back,
-                force=True,
-                progress=self.progress,
-                guard=lease.check,
-                deadline_s=self.settings.deadline_s,
-            )
-            wait(self.api, live, deadline_s=self.settings.deadline_s + _GRACE_S, progress=self.progress)
-            prune(self.api, back, self.progress, deadline_s=self.settings.deadline_s, guard=lease.check)
+            live = self._carry_out(back, lease, force=True)
+            self._wait(live)
+            self._prune(back, lease)
         except ModelshipError as second:
             _add(exc, f"and going back to {named} failed too: {second.message}; run again")
             return

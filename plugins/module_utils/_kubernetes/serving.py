@@ -19,12 +19,9 @@ _RELEASE_HEADER = "modelship-release"
 
 
 def serving_pods(api: Api, namespace: str, name: str) -> list[Object]:
-    """Return the ready pods of the current revision of the deployment *name*, by name.
-
-    The Deployment is asked for anew: as it was applied, it does not know its newest ReplicaSet yet.
-    """
-    workload = api.get("apps/v1", "Deployment", namespace, name)
-    pods = [pod for pod in current_pods(api, workload) if is_alive(pod)] if workload else []
+    """Return the ready pods of the current revision of the deployment *name*, by name."""
+    workload = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": namespace, "name": name}}
+    pods = [pod for pod in current_pods(api, workload) if is_alive(pod)]
     return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from .._core.errors import ModelshipError
+from .discovery import group_path
 from .objects import Key, Object, custom_kinds, group_of, is_going, key_of, labels_of
 from .record import PART_OF
 from .refusal import some
@@ -62,8 +63,8 @@ def others_in(api: Api, namespace: str, name: str, ours: t.Iterable[Object] = ()
 
     def look(item: tuple[str, str, str]) -> list[Object]:
         version, kind, plural = item
-        base = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        answer = api.request("GET", f"{base}/namespaces/{namespace}/{plural}", query={"limit": _LISTED})
+        path = f"{group_path(version)}/namespaces/{namespace}/{plural}"
+        answer = api.request("GET", path, query={"limit": _LISTED})
         return [{**obj, "apiVersion": version, "kind": kind} for obj in answer.get("items") or []]
 
     found: list[Object] = []
@@ -106,10 +107,9 @@ def _namespaced_kinds(api: Api) -> list[tuple[str, str, str]]:
     versions = [version for version in versions if not group_of(version).endswith(_COMPUTED)]
 
     def resources(version: str) -> list[tuple[str, str, str]]:
-        base = f"/apis/{version}" if "/" in version else f"/api/{version}"
         return [
             (version, item["kind"], item["name"])
-            for item in api.request("GET", base).get("resources") or []
+            for item in api.request("GET", group_path(version)).get("resources") or []
             if item.get("namespaced") and "list" in item.get("verbs", ()) and item["kind"] not in _OWN_KINDS
         ]
 

@@ -140,13 +140,10 @@ class _Wait:
             self.trouble[news.source] = news.error
             return
         self.trouble.pop(news.source, None)
-        if news.what == "REFUSED":
-            self.unsynced.discard(news.source)
-            if news.source in self.state.sources and news.error is not None:
-                raise news.error
-            # Not to be allowed to see nodes, events, or even pods makes the verdict less telling, not wrong.
-        else:
-            self.unsynced.discard(news.source)
+        self.unsynced.discard(news.source)
+        # Not to be allowed to see nodes, events, or even pods makes the verdict less telling, not wrong.
+        if news.what == "REFUSED" and news.source in self.state.sources and news.error is not None:
+            raise news.error
         self.state.take(news)
 
     def _judge(self) -> set[Key]:

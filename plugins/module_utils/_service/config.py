@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from .._core.content import sha256_bytes
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .._core.files import explained, write_atomic
+from .._core.redaction import fingerprint
 
 #: Stands for the configuration folder in the validator's command line.
 FOLDER = "{folder}"
@@ -81,7 +81,7 @@ class Config:
             before = _read(path)
             old = None if before is None else before.decode("utf-8", "replace")
             if name in self.secrets:
-                found.add(path, None if old is None else _fingerprint(old), _fingerprint(text))
+                found.add(path, None if old is None else fingerprint(old), fingerprint(text))
             else:
                 found.add(path, None if old is None else old.splitlines(), text.splitlines())
 
@@ -163,10 +163,6 @@ def _read(path: str) -> bytes | None:
 def _has_mode(path: str, mode: int, group: int | None) -> bool:
     found = os.stat(path)
     return (found.st_mode & 0o7777) == mode and group in (None, found.st_gid)
-
-
-def _fingerprint(text: str) -> str:
-    return f"<redacted, fingerprint {hashlib.sha256(text.encode()).hexdigest()[:8]}>"
 
 
 def _last_line(text: str) -> str:

@@ -13,6 +13,8 @@ import socket
 import time
 import typing as t
 
+from .._core.process import START_TIME, STATE, boot_id, stat_fields
+
 #: The state LISTEN in /proc/net/tcp (include/net/tcp_states.h).
 _LISTEN = "0A"
 
@@ -34,16 +36,13 @@ class Identity:
 def identity(pid: int) -> Identity | None:
     """Return who *pid* is now, or ``None`` where no such process lives (a zombie does not live)."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            # The name in parentheses may hold anything, so count from the last parenthesis: state is field 3.
-            fields = stream.read().rpartition(b")")[2].split()
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
-            boot_id = boot.read().strip()
+        fields = stat_fields(pid)
+        boot = boot_id()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    if fields[0] in (b"Z", b"X"):
+    if fields[STATE] in (b"Z", b"X"):
         return None
-    return Identity(pid=pid, start_time=int(fields[19]), boot_id=boot_id)
+    return Identity(pid=pid, start_time=int(fields[START_TIME]), boot_id=boot)
 
 
 def lives(who: Identity) -> bool:
