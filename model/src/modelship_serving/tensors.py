@@ -63,6 +63,8 @@ class Field:
         self._struct = struct.Struct(f"={self.size}{self._code}")
         self._wire = self.dtype.newbyteorder("=")
         self._float = self.dtype.kind == "f"
+        #: Inclusive limits of the values, ``None`` where the signature gives none.
+        self.range = spec.range
         # Without a range a float must still be finite, and an integer is checked by its own width.
         self._bounds = spec.range or ((-math.inf, math.inf) if self._float else None)
         self._strict = spec.range is None
