@@ -12,6 +12,7 @@ import msgspec
 
 from . import metrics
 from .errors import RequestError
+from .http import Handler
 from .logs import Log
 from .metrics import Counters, Row
 from .model import Model
@@ -24,7 +25,22 @@ VERSION = "0.1.0"
 _encode = msgspec.json.Encoder().encode
 Headers = list[tuple[str, str]]
 #: endpoint label, methods allowed, and what answers: given the request's scope and body source, returns the body.
-Route = tuple[int, str, Callable[[t.Any, t.Any], Awaitable[bytes]]]
+_Route = tuple[int, str, Callable[[t.Any, t.Any], Awaitable[bytes]]]
+
+
+class Route(t.NamedTuple):
+    """What answers at a path.
+
+    :param endpoint: label of the metrics, by its place in :data:`.metrics.ENDPOINTS`.
+    :param method: the one that is allowed; ``GET`` allows ``HEAD`` too.
+    :param public: no credentials are asked for.
+    """
+
+    endpoint: int
+    method: str
+    handler: Handler
+    public: bool = False
+
 
 #: Media types of a JSON body; the second is what ``curl -d`` sends when told nothing.
 _JSON_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded", ""})
@@ -52,7 +68,7 @@ class App:
         """Requests being handled by this worker now."""
         return self._row.in_flight
 
-    def _table(self) -> dict[str, Route]:
+    def _table(self) -> dict[str, _Route]:
         async def predict(scope: t.Any, proto: t.Any) -> bytes:
             return await self._simple.predict(await self._body(scope, proto))
 
@@ -73,7 +89,7 @@ class App:
         async def scrape(_scope: t.Any, _proto: t.Any) -> bytes:
             return self._counters.text(self._release.name, self._release.digest, self._release.format)
 
-        routes: dict[str, Route] = {
+        routes: dict[str, _Route] = {
             "/predict": (metrics.PREDICT, "POST", predict),
             "/metrics": (metrics.METRICS, "GET", scrape),
             "/v2": (metrics.METADATA, "GET", constant(self._v2.server_metadata)),
@@ -129,7 +145,7 @@ class App:
                 "request", method=scope.method, path=scope.path, status=status, client=scope.client, ms=elapsed / 1e6
             )
 
-    def _route(self, path: str) -> Route:
+    def _route(self, path: str) -> _Route:
         """Find the route of a path that is not in the table as it stands."""
         route = self._routes.get(path.rstrip("/"))
         if route is not None:

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a worker's parts share, and what a feature hands to the application: its routes."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from collections.abc import Mapping
+
+from .logs import Log
+from .metrics import Counters, Row
+from .settings import Settings
+
+if t.TYPE_CHECKING:
+    from .drift import Drift
+    from .versions import Models
+
+
+class Gate(t.Protocol):
+    """Who may ask."""
+
+    enabled: bool
+
+    def admit(self, headers: Mapping[str, str], certificate: Mapping[str, t.Any] | None) -> str:
+        """Return who asks ("" where nobody has to say).
+
+        :raises RequestError: 401 (``www-authenticate``), 403, 429 (``retry-after``).
+        """
+
+
+class OpenGate:
+    """Lets everybody in."""
+
+    enabled = False
+
+    def admit(self, headers: Mapping[str, str], certificate: Mapping[str, t.Any] | None) -> str:  # noqa: ARG002
+        return ""
+
+
+@dataclasses.dataclass
+class Context:
+    """One worker's parts."""
+
+    settings: Settings
+    models: Models
+    counters: Counters
+    row: Row
+    log: Log
+    gate: Gate = dataclasses.field(default_factory=OpenGate)
+    drift: Drift | None = None
