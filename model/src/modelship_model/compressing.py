@@ -8,6 +8,7 @@ import gzip
 import os
 import typing as t
 
+from .baseline import baseline_of, inputs_of
 from .data import Dataset, load_dataset, load_samples
 from .errors import ModelError, blame_project
 from .events import Events
@@ -209,6 +210,10 @@ def _publish(
         draft.write_json("golden.json", golden_set(data.x_test, answers, given["name"], answer["name"]))
         curves = {"epochs": [], **(read_json(release, "curves.json") or {})}
         draft.write_json("curves.json", {**curves, "tuning": made.curves} if made.curves else curves)
+        # The traffic is to look like what the parent learned from; the answers are to be those of this model.
+        learned = inputs_of(read_json(release, "baseline.json"))
+        if baseline := baseline_of(data.x_train, answers, signature, learned):
+            draft.write_json("baseline.json", baseline)
         return draft.publish(
             {
                 "name": plan.name,

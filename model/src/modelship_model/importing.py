@@ -9,6 +9,7 @@ import os
 import shutil
 import typing as t
 
+from .baseline import baseline_of
 from .data import check_samples, load_samples
 from .errors import ModelError
 from .events import Events
@@ -75,6 +76,7 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
     _known("output", wanted, ("name",))
     output = _name("output", wanted, opened.names and opened.names[1], OUTPUT_NAME)
     answer = {"name": output, "dtype": "float32", "shape": [-1, len(labels)]}
+    signature = {"inputs": [given], "outputs": [answer], "labels": labels}
     events.stage("writing the release")
     with Draft(releases, plan.name) as draft:
         file = f"model/{FILES[form]}"
@@ -84,6 +86,8 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
             shutil.copyfile(path, draft.path(file))
         draft.write_json("golden.json", golden_set(x, answers, name, output))
         draft.write_json("curves.json", {"epochs": []})
+        if baseline := baseline_of(x, answers, signature):
+            draft.write_json("baseline.json", baseline)
         release = draft.publish(
             {
                 "name": plan.name,
@@ -93,7 +97,7 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
                 "git": {"commit": None, "dirty": False},
                 "parameters": {},
                 "metrics": metrics,
-                "signature": {"inputs": [given], "outputs": [answer], "labels": labels},
+                "signature": signature,
                 "model": {"format": form, "path": file, "size": _size(draft.path(file)), "weights": opened.weights},
             }
         )

@@ -8,6 +8,7 @@ import os
 import shutil
 import typing as t
 
+from .baseline import baseline_of
 from .data import Dataset, load_dataset
 from .errors import ModelError, blame_project
 from .events import Events
@@ -77,6 +78,9 @@ def _train(plan: Plan, project: Project, releases: str, work: str, folder: str, 
         x = data.x_test.reshape(len(data.x_test), *given["shape"][1:])
         draft.write_json("golden.json", golden_set(x, trained.answers, given["name"], answer["name"]))
         draft.write_json("curves.json", {"epochs": trained.curves})
+        learned = data.x_train.reshape(len(data.x_train), *given["shape"][1:])
+        if baseline := baseline_of(learned, trained.answers, signature):
+            draft.write_json("baseline.json", baseline)
         return draft.publish(
             {
                 "name": project.name,
