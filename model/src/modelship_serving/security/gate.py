@@ -156,7 +156,7 @@ class Gate:
             self._generation = self._tokens.generation
             self._known.clear()
         # Looked up by its hash, so that neither the time it takes tells of other keys nor the cache holds any.
-        digest = hashlib.sha256(credential.encode()).digest()
+        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
         principal, until = self._known.get(digest, _NOTHING)
         if until > time.time():
             return principal

@@ -116,8 +116,8 @@ class Tokens:
         :raises UnknownKeyError: its key is not known yet; worth another look when the fetch is over.
         """
         jwt = self._jwt
-        if len(token) > _LONGEST_TOKEN:
-            raise BadTokenError("longer than any token")
+        if len(token) > _LONGEST_TOKEN or not token.isascii():
+            raise BadTokenError("malformed")
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError:

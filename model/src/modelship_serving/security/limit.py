@@ -3,8 +3,9 @@
 
 Shared, not split evenly: the kernel gives a connection to one worker for its whole life, so a client with one connection
 would get only that worker's part. The token bucket is kept as one number, the time at which it is full again (the generic
-cell rate algorithm, ITU-T I.371), so one 64-bit cell holds a whole bucket and needs no lock that a killed worker could
-take along: two workers that write at the same moment let one request too many through, and never refuse one too many.
+cell rate algorithm, ITU-T I.371), so one 64-bit cell holds a whole bucket and needs no lock, which a killed worker could
+take along. What other workers take between one's reading and writing (a microsecond) is not counted: a few requests more
+than the limit may pass, and never one less.
 """
 
 from __future__ import annotations
