@@ -16,6 +16,7 @@ jwt = pytest.importorskip("jwt", reason="PyJWT is not installed here")
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
 from modelship_serving.errors import RequestError, StartError
 from modelship_serving.logs import Log
 from modelship_serving.security.gate import Gate

@@ -14,7 +14,6 @@ from modelship_serving.errors import StartError
 from modelship_serving.logs import Log
 from modelship_serving.security.tls import ServerContext, server_context
 from modelship_serving.settings import Settings
-
 from tests.certificates import Authority, private_pem
 
 LOG = Log("error")
