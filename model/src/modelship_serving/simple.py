@@ -48,7 +48,7 @@ class Simple:
         self._release = model.release.digest
         signature = model.release.signature
         self._labels = list(signature.labels) if signature.labels else None
-        self._output, self._classifier = _answer_output(model)
+        self._output, self._classifier = answer_output(model)
         # The common request, one flat array of numbers per input, is decoded and type-checked in one pass in C.
         names = [(field.name, list[field.element]) for field in self._fields]  # type: ignore[name-defined]
         try:
@@ -63,15 +63,20 @@ class Simple:
 
         :raises RequestError: 400 for what is not a JSON object, 422 for what does not fit the signature.
         """
-        arrays = self._flat(body)
-        count = None
-        if arrays is None:
-            arrays, count = self._general(decode_object(body))
+        arrays, count = self.read(body)
         outputs = await self._model.infer(arrays, count or 1)
         values = outputs[self._output].tolist()
         if count is None:
             return _encode({**self._answer(values[0]), "release": self._release})
         return _encode({"predictions": [self._answer(value) for value in values], "release": self._release})
+
+    def read(self, body: bytes) -> tuple[list[Array], int | None]:
+        """Read a request body: the inputs, and how many samples they hold (``None``: one, given alone).
+
+        :raises RequestError: as :meth:`predict`.
+        """
+        arrays = self._flat(body)
+        return (arrays, None) if arrays is not None else self._general(decode_object(body))
 
     def _flat(self, body: bytes) -> list[Array] | None:
         """Read the common form; ``None`` for any other, right or wrong."""
@@ -149,7 +154,7 @@ class Simple:
         return {"result": result, "label": self._labels[result], "probabilities": value}
 
 
-def _answer_output(model: Model) -> tuple[int, bool]:
+def answer_output(model: Model) -> tuple[int, bool]:
     """Find the output that answers, and whether it holds one number for each of several classes."""
     signature = model.release.signature
     for index, spec in enumerate(signature.outputs):
