@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -12,14 +13,23 @@ from .release import Release, TensorSpec
 from .tensors import Array
 
 
+_Convert = Callable[[Array], Array]
+
+
 class Backend(t.Protocol):
     """A loaded model. Not safe for use by two threads at once."""
 
-    #: The event loop goes on while :meth:`run` works in another thread (the runtime gives up the interpreter lock).
-    concurrent: bool
+    #: A batch is one run of the model, not one run for each sample.
+    batches: bool
 
     def run(self, inputs: list[Array]) -> list[Array]:
-        """Run the model on arrays in the signature's order, each with the batch axis first."""
+        """Run the model on arrays in the signature's order, each with the batch axis first.
+
+        It gives up the interpreter lock meanwhile.
+        """
+
+    def at_fault(self, error: Exception) -> bool:
+        """Return whether *error*, raised by :meth:`run`, is due to the values of the inputs."""
 
 
 def load_backend(release: Release, threads: int) -> Backend:
@@ -44,37 +54,52 @@ def load_backend(release: Release, threads: int) -> Backend:
 class LiteRT:
     """LiteRT's plain interpreter with XNNPACK.
 
-    It keeps one sample's tensors, set up once; a batch runs sample by sample, which for small models costs less than
-    resizing. It holds the interpreter lock while it runs, so threads would win nothing.
+    A model whose batch axis is open is resized to the batch of the run (10 microseconds); one that is not runs sample by
+    sample.
     """
-
-    concurrent = False
 
     def __init__(self, release: Release, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self._interpreter = Interpreter(model_path=release.model_path, num_threads=threads)
         inputs, outputs = self._details(release)
-        for spec, detail in zip(release.signature.inputs, inputs, strict=True):
-            wanted = (1, *spec.shape[1:])
-            if tuple(detail["shape"].tolist()) != wanted:
-                if len(detail["shape"]) != len(wanted) or any(
-                    axis not in (-1, want) for axis, want in zip(detail["shape_signature"], wanted, strict=True)
-                ):
-                    raise StartError(
-                        f"input '{spec.name}' of {release.model_path} has shape {detail['shape_signature'].tolist()}, "
-                        f"the signature says {list(spec.shape)}"
-                    )
-                self._interpreter.resize_tensor_input(detail["index"], wanted)
-        self._interpreter.allocate_tensors()
+        #: Index and shape without the batch axis of each input.
+        self._shapes = [
+            (detail["index"], list(spec.shape[1:])) for spec, detail in _pairs(release.signature.inputs, inputs)
+        ]
+        self.batches = all(
+            _open_batch(release, spec, detail) for spec, detail in _pairs(release.signature.inputs, inputs)
+        )
+        self._count = 0
+        self._resize(1)
         self._inputs = [
-            (detail["index"], _quantizer(spec, detail))
-            for spec, detail in zip(release.signature.inputs, inputs, strict=True)
+            (detail["index"], _quantizer(spec, detail)) for spec, detail in _pairs(release.signature.inputs, inputs)
         ]
         self._outputs = [
-            (detail["index"], _dequantizer(spec, detail))
-            for spec, detail in zip(release.signature.outputs, outputs, strict=True)
+            (detail["index"], _dequantizer(spec, detail)) for spec, detail in _pairs(release.signature.outputs, outputs)
         ]
+        if self.batches:
+            self.batches = self._batches_rightly()
+
+    def _resize(self, count: int) -> None:
+        if count == self._count:
+            return
+        for index, shape in self._shapes:
+            self._interpreter.resize_tensor_input(index, [count, *shape])
+        self._interpreter.allocate_tensors()
+        self._count = count
+
+    def _batches_rightly(self) -> bool:
+        """Try a batch of two: a model may have its batch of one built into operations further on."""
+        try:
+            self._resize(2)
+            self._interpreter.invoke()
+            shapes = [self._interpreter.get_tensor(index).shape for index, _convert in self._outputs]
+            rightly = all(len(shape) > 0 and shape[0] == 2 for shape in shapes)
+        except (RuntimeError, ValueError):
+            rightly = False
+        self._resize(1)
+        return rightly
 
     def _details(self, release: Release) -> tuple[list[dict[str, t.Any]], list[dict[str, t.Any]]]:
         signature, interpreter = release.signature, self._interpreter
@@ -92,9 +117,10 @@ class LiteRT:
     def run(self, inputs: list[Array]) -> list[Array]:
         interpreter = self._interpreter
         count = len(inputs[0])
-        if count > 1:
-            singles = [self.run([array[i : i + 1] for array in inputs]) for i in range(count)]
-            return [np.concatenate(arrays) for arrays in zip(*singles, strict=True)]
+        if count != self._count:
+            if not self.batches:
+                return _one_by_one(self.run, inputs)
+            self._resize(count)
         for (index, quantize), array in zip(self._inputs, inputs, strict=True):
             interpreter.set_tensor(index, array if quantize is None else quantize(array))
         interpreter.invoke()
@@ -103,6 +129,41 @@ class LiteRT:
             array = interpreter.get_tensor(index)
             results.append(array if dequantize is None else dequantize(array))
         return results
+
+    def at_fault(self, error: Exception) -> bool:
+        # An operation that refuses its operands: an index out of range, for one.
+        return type(error) is RuntimeError
+
+
+def _one_by_one(run: Callable[[list[Array]], list[Array]], inputs: list[Array]) -> list[Array]:
+    singles = [run([array[i : i + 1] for array in inputs]) for i in range(len(inputs[0]))]
+    return [np.concatenate(arrays) for arrays in zip(*singles, strict=True)]
+
+
+def _pairs(
+    specs: tuple[TensorSpec, ...], details: list[dict[str, t.Any]]
+) -> Iterator[tuple[TensorSpec, dict[str, t.Any]]]:
+    return zip(specs, details, strict=True)
+
+
+def _open_batch(release: Release, spec: TensorSpec, detail: dict[str, t.Any]) -> bool:
+    """Return whether the model's input takes a batch of any size.
+
+    :raises StartError: its shape is not that of the signature.
+    """
+    found = detail["shape_signature"].tolist()
+    wanted = spec.shape[1:]
+    if len(found) != len(wanted) + 1 or any(
+        axis not in (-1, want) for axis, want in zip(found[1:], wanted, strict=True)
+    ):
+        raise StartError(
+            f"input '{spec.name}' of {release.model_path} has shape {found}, the signature says {list(spec.shape)}"
+        )
+    if found[0] not in (-1, 1):
+        raise StartError(
+            f"input '{spec.name}' of {release.model_path} takes batches of {found[0]} only, it must take 1"
+        )
+    return bool(found[0] == -1)
 
 
 def _match(
@@ -117,25 +178,30 @@ def _match(
     return ordered
 
 
-_Convert = t.Callable[[Array], Array]
-
-
 def _quantization(spec: TensorSpec, detail: dict[str, t.Any]) -> tuple[np.float32, int] | None:
     """Return scale and zero point where the tensor is a quantized form of the signature's float, else ``None``."""
     found = np.dtype(detail["dtype"])
-    if found.name == spec.dtype:
-        return None
     scale, zero = detail["quantization"]
     if found.kind not in "iu" or not spec.dtype.startswith("float") or not scale:
-        raise StartError(f"tensor '{spec.name}' of the model is {found.name}, the signature says {spec.dtype}")
+        return None
     return np.float32(scale), int(zero)
+
+
+def _cast(spec: TensorSpec, given: np.dtype[t.Any], wanted: np.dtype[t.Any], found: np.dtype[t.Any]) -> _Convert | None:
+    """Return a conversion between the signature's dtype and the model's, if no value can be lost by it."""
+    if given == wanted:
+        return None
+    if not np.can_cast(given, wanted, "safe"):
+        raise StartError(f"tensor '{spec.name}' of the model is {found.name}, the signature says {spec.dtype}")
+    return lambda array: array.astype(wanted)
 
 
 def _quantizer(spec: TensorSpec, detail: dict[str, t.Any]) -> _Convert | None:
     """Affine quantization, ``round(x / scale) + zero`` clipped to the integer type (LiteRT quantization specification)."""
     parameters = _quantization(spec, detail)
     if parameters is None:
-        return None
+        found = np.dtype(detail["dtype"])
+        return _cast(spec, np.dtype(spec.dtype), found, found)
     factor, zero = np.float32(1) / parameters[0], np.float32(parameters[1])
     limits = np.iinfo(detail["dtype"])
     low, high = np.float32(limits.min), np.float32(limits.max)
@@ -155,7 +221,8 @@ def _dequantizer(spec: TensorSpec, detail: dict[str, t.Any]) -> _Convert | None:
     """``(q - zero) * scale``, the inverse of :func:`_quantizer`."""
     parameters = _quantization(spec, detail)
     if parameters is None:
-        return None
+        found = np.dtype(detail["dtype"])
+        return _cast(spec, found, np.dtype(spec.dtype), found)
     scale, zero = parameters
 
     def dequantize(array: Array) -> Array:
@@ -166,8 +233,6 @@ def _dequantizer(spec: TensorSpec, detail: dict[str, t.Any]) -> _Convert | None:
 
 class OnnxRuntime:
     """ONNX Runtime on the CPU; takes batches of any size where the model does."""
-
-    concurrent = True
 
     def __init__(self, release: Release, threads: int) -> None:
         import onnxruntime
@@ -181,23 +246,30 @@ class OnnxRuntime:
         found = {node.name: node for node in self._session.get_inputs()}
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
-        self._one_by_one = False
+        self.batches = True
+        self._casts: list[_Convert | None] = []
         if sorted(found) != sorted(self._inputs):
             raise StartError(
                 f"{release.model_path} has the inputs {sorted(found)}, the signature {sorted(self._inputs)}"
             )
         for spec in signature.inputs:
             self._check(release, spec, found[spec.name])
-        missing = set(self._outputs) - {node.name for node in self._session.get_outputs()}
-        if missing:
-            raise StartError(f"{release.model_path} has no output '{missing.pop()}', which the signature names")
+        given = {node.name: _ONNX_DTYPES.get(node.type) for node in self._session.get_outputs()}
+        self._returns: list[_Convert | None] = []
+        for spec in signature.outputs:
+            if spec.name not in given:
+                raise StartError(f"{release.model_path} has no output '{spec.name}', which the signature names")
+            made = np.dtype(given[spec.name] or "object")
+            self._returns.append(_cast(spec, made, np.dtype(spec.dtype), made))
+        self._plain = not any(self._casts) and not any(self._returns)
 
     def _check(self, release: Release, spec: TensorSpec, node: t.Any) -> None:
-        dtype = _ONNX_DTYPES.get(node.type)
-        if dtype != spec.dtype:
+        taken = np.dtype(_ONNX_DTYPES.get(node.type, "object"))
+        if taken.kind == "O":
             raise StartError(
-                f"input '{spec.name}' of {release.model_path} is {node.type}, the signature says {spec.dtype}"
+                f"input '{spec.name}' of {release.model_path} is {node.type}, which cannot be served: use numbers"
             )
+        self._casts.append(_cast(spec, np.dtype(spec.dtype), taken, taken))
         axes = [axis if isinstance(axis, int) else -1 for axis in node.shape]
         fits = all(axis in (-1, want) for axis, want in zip(axes[1:], spec.shape[1:], strict=False))
         if len(axes) != len(spec.shape) or not fits or axes[0] not in (-1, 1):
@@ -205,14 +277,20 @@ class OnnxRuntime:
                 f"input '{spec.name}' of {release.model_path} has shape {node.shape}, the signature says {list(spec.shape)}"
             )
         if axes[0] == 1:
-            self._one_by_one = True
+            self.batches = False
 
     def run(self, inputs: list[Array]) -> list[Array]:
-        if self._one_by_one and len(inputs[0]) > 1:
-            singles = [self.run([array[i : i + 1] for array in inputs]) for i in range(len(inputs[0]))]
-            return [np.concatenate(arrays) for arrays in zip(*singles, strict=True)]
-        results: list[Array] = self._session.run(self._outputs, dict(zip(self._inputs, inputs, strict=True)))
-        return results
+        if not self.batches and len(inputs[0]) > 1:
+            return _one_by_one(self.run, inputs)
+        if self._plain:
+            results: list[Array] = self._session.run(self._outputs, dict(zip(self._inputs, inputs, strict=True)))
+            return results
+        inputs = [array if cast is None else cast(array) for cast, array in zip(self._casts, inputs, strict=True)]
+        results = self._session.run(self._outputs, dict(zip(self._inputs, inputs, strict=True)))
+        return [array if cast is None else cast(array) for cast, array in zip(self._returns, results, strict=True)]
+
+    def at_fault(self, error: Exception) -> bool:
+        return type(error).__name__ in ("InvalidArgument", "RuntimeException", "Fail")
 
 
 _ONNX_DTYPES = {

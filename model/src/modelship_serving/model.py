@@ -1,90 +1,174 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The loaded model: fields to check requests with, and a way to run it that keeps the event loop answering."""
+"""The loaded model: fields to check requests with, and ways to run it that keep the event loop answering."""
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import os
 import time
+import typing as t
+from collections.abc import Callable
 
 import numpy as np
 
 from .backends import load_backend
-from .errors import StartError
+from .batching import INLINE_SECONDS, Meter, Plan, Queue
+from .errors import RequestError, StartError
 from .logs import Log, captured_stderr
 from .release import Release
 from .tensors import Array, Field, v2_datatype
 
-#: Work up to this long runs inside the event loop: handing it to a thread and back costs more than it frees.
-INLINE_SECONDS = 0.005
+if t.TYPE_CHECKING:
+    from .settings import Settings
+
+#: Putting requests together pays where it saves each of them more than this: what queueing and slicing cost a request.
+_QUEUE_SECONDS = 50e-6
+#: Batches are measured with runs of about this long at most: a start must not wait for them.
+_MEASURE_SECONDS = 0.05
+_BATCHES = (8, 32)
+
+Observer = Callable[[list[Array], list[Array]], None]
 
 
 class Model:
     """A release loaded, warmed up and measured.
 
-    :param workers: processes that share the machine's cores, each with a model of its own.
+    :param settings: how many workers share the machine's cores, and the limits of queue and batches.
+    :param meter: counts batches and refusals.
     :raises StartError: the model cannot be loaded or does not fit its signature.
     """
 
-    def __init__(self, release: Release, workers: int, log: Log) -> None:
+    def __init__(self, release: Release, settings: Settings, meter: Meter, log: Log) -> None:
         self.release = release
+        self.version = release.version
         self.fields = [Field(spec) for spec in release.signature.inputs]
         self.output_datatypes = [v2_datatype(spec.dtype) for spec in release.signature.outputs]
+        #: Called in the event loop with the inputs and outputs of each run.
+        self.observers: list[Observer] = []
+        self._meter = meter
+        self._log = log
         with captured_stderr(log):
             self._backend = load_backend(release, threads=1)
-            self.seconds = self._warm_up()
-            cores = max(1, len(os.sched_getaffinity(0)) // workers)
+            self.seconds = self._measure(1, 3)
+            cores = max(1, len(os.sched_getaffinity(0)) // settings.workers)
             if self.seconds > INLINE_SECONDS and cores > 1:
                 # Only a model with enough work to share gains from more threads.
                 self._backend = load_backend(release, threads=cores)
-                self.seconds = self._warm_up()
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "model") if self._backend.concurrent else None
-        self._queued = 0
+                self.seconds = self._measure(1, 3)
+            self.plan = self._plan(settings.max_batch, settings.batch_delay_ms / 1000)
+        self._queue = Queue(self.run, self._observe, self.plan, settings.max_queue, meter)
+        self._inline = (
+            int((INLINE_SECONDS - self.plan.single) / self.plan.sample) + 1 if self.plan.max_batch == 1 else 0
+        )
 
-    def _warm_up(self) -> float:
-        """Run a few times on a sample of the lowest allowed value; return the least seconds of one run."""
+    # --- warm-up ---------------------------------------------------------------------------------------------------
+
+    def _samples(self, count: int) -> list[Array]:
+        """Inputs within the ranges of the signature, each sample another."""
         samples = []
         for spec, field in zip(self.release.signature.inputs, self.fields, strict=True):
-            low = spec.range[0] if spec.range else 0
-            samples.append(np.full((1, *field.shape), low, field.dtype))
+            low, high = spec.range or (0, 1)
+            steps = np.linspace(low, high, count * max(1, field.size))
+            samples.append(steps.astype(field.dtype).reshape(count, *field.shape))
+        return samples
+
+    def _measure(self, count: int, runs: int) -> float:
+        """Run on *count* samples and check what comes out; return the least seconds of a run."""
+        samples = self._samples(count)
         best = float("inf")
-        for _unused in range(3):
+        for _unused in range(runs):
             started = time.perf_counter()
             outputs = self._backend.run(samples)
             best = min(best, time.perf_counter() - started)
-        self.check_outputs(outputs)
+        self._check_outputs(outputs, count)
         return best
 
-    def check_outputs(self, outputs: list[Array]) -> None:
-        """Compare one run's outputs with the signature.
-
-        :raises StartError: another dtype, or another shape behind the batch axis.
-        """
+    def _check_outputs(self, outputs: list[Array], count: int) -> None:
         for spec, array in zip(self.release.signature.outputs, outputs, strict=True):
-            axes = tuple(spec.shape)
+            axes = (count, *spec.shape[1:])
             fits = len(axes) == array.ndim and all(w in (-1, g) for w, g in zip(axes, array.shape, strict=True))
             if array.dtype.name != spec.dtype or not fits:
                 raise StartError(
-                    f"output '{spec.name}' of {self.release.model_path} is {array.dtype.name} {list(array.shape)}, "
-                    f"the signature says {spec.dtype} {list(spec.shape)}"
+                    f"output '{spec.name}' of {self.release.model_path} is {array.dtype.name} {list(array.shape)} for a "
+                    f"batch of {count}, the signature says {spec.dtype} {list(spec.shape)}"
                 )
 
-    async def infer(self, inputs: list[Array], count: int) -> list[Array]:
-        """Run the model on *count* samples: arrays in the order of the signature's inputs, to arrays in that of its outputs."""
-        backend = self._backend
-        if self._queued == 0 and count * self.seconds <= INLINE_SECONDS:
-            return backend.run(inputs)
-        if self._thread is not None:
-            self._queued += 1
+    def _plan(self, max_batch: int, delay: float) -> Plan:
+        """Measure whether batches pay, and how large ones; *max_batch* other than 0 decides without measuring.
+
+        They do where a run of 8 takes so much less than 8 runs that each request gains more than the queue costs it.
+        """
+        single = self.seconds
+        if max_batch:
+            size = max_batch if self._backend.batches else 1
+            return Plan(single, self._measure(size, 1) / size if size > 1 else single, size, delay)
+        best, sample = 1, single
+        for size in _BATCHES:
+            if not self._backend.batches or size * sample > 4 * _MEASURE_SECONDS:
+                break
+            runs = 3 if size * sample <= _MEASURE_SECONDS else 1
+            found = self._measure(size, 1 + runs) / size
+            # The larger batch only where it is clearly better still: it makes the first of its requests wait longer.
+            if found + _QUEUE_SECONDS > sample or found > 0.8 * sample:
+                sample = min(sample, found) if best == 1 else sample
+                break
+            best, sample = size, found
+        return Plan(single, sample, best, delay if best > 1 else 0.0)
+
+    # --- running ---------------------------------------------------------------------------------------------------
+
+    def run(self, inputs: list[Array]) -> list[Array]:
+        """Run the model here and now, whatever else runs: not for use beside :meth:`infer` from another thread.
+
+        :raises RequestError: 422, the model cannot digest these values although they fit the signature.
+        """
+        try:
+            return self._backend.run(inputs)
+        except Exception as exc:
+            if not self._backend.at_fault(exc):
+                raise
+            reason = (str(exc).splitlines() or [""])[0][:300]
+            self._log.warning("the model refused its input", release=self.release.digest, error=reason)
+            names = ", ".join(field.name for field in self.fields)
+            raise RequestError(422, f"{names}: the model cannot run on these values") from None
+
+    def infer_now(self, inputs: list[Array], count: int) -> list[Array] | None:
+        """Run the model at once where that takes less than handing the work over would, else return ``None``.
+
+        :param inputs: arrays in the order of the signature's inputs, each of *count* samples.
+        :returns: arrays in the order of its outputs.
+        """
+        if count > self._inline or not self._queue.idle:
+            return None
+        self._meter.batch(count, 0)
+        outputs = self.run(inputs)
+        if self.observers:
+            self._observe(inputs, outputs)
+        return outputs
+
+    async def infer(
+        self, inputs: list[Array], count: int, deadline: float | None = None, request_id: str = ""
+    ) -> list[Array]:
+        """Run the model on *count* samples, at once or in the turn of this request.
+
+        :param deadline: ``time.monotonic()`` after which the answer is not wanted any more.
+        :param request_id: for the log.
+        :raises RequestError: 503 the queue is full, 504 the deadline is over, 422 the model cannot digest the values.
+        """
+        outputs = self.infer_now(inputs, count)
+        if outputs is not None:
+            return outputs
+        try:
+            return await self._queue.submit(inputs, count, deadline)
+        except RequestError as exc:
+            if self._log.debugging:
+                self._log.debug("not run", request_id=request_id, reason=exc.message)
+            raise
+
+    def _observe(self, inputs: list[Array], outputs: list[Array]) -> None:
+        for observer in self.observers:
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._thread, backend.run, inputs)
-            finally:
-                self._queued -= 1
-        # The runtime holds the interpreter lock: let others have their turn between slices.
-        step = max(1, int(INLINE_SECONDS / self.seconds))
-        parts = []
-        for start in range(0, count, step):
-            parts.append(backend.run([array[start : start + step] for array in inputs]))
-            await asyncio.sleep(0)
-        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+                observer(inputs, outputs)
+            except Exception as exc:  # noqa: BLE001 - who looks on must not break the answer
+                self.observers.remove(observer)
+                self._log.error("an observer failed and is left out from now on", error=repr(exc))
+                break
