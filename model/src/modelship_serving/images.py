@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import io
 import json
 import math
@@ -26,6 +27,8 @@ MAX_PIXELS = 16_000_000
 #: Decoding one with more pixels than this (about 5 ms) would hold up other requests, so a thread does it.
 _INLINE_PIXELS = 250_000
 INVERT = ("auto", "true", "false")
+#: One thread (it starts when first needed), so that only one large picture is in memory at a time.
+_decoder = concurrent.futures.ThreadPoolExecutor(1, "pictures")
 
 
 class Picture(t.NamedTuple):
@@ -102,7 +105,7 @@ async def image_inputs(data: bytes, query: str, model: t.Any) -> list[Array]:
     arguments = (image, picture, field, invert, dark_background(model))
     if image.width * image.height <= _INLINE_PIXELS:
         return [_convert(*arguments)]
-    return [await asyncio.to_thread(_convert, *arguments)]
+    return [await asyncio.get_running_loop().run_in_executor(_decoder, _convert, *arguments)]
 
 
 def one_of(query: str, name: str, choices: t.Sequence[str]) -> str:
@@ -110,10 +113,17 @@ def one_of(query: str, name: str, choices: t.Sequence[str]) -> str:
 
     :raises RequestError: 400, none of *choices*.
     """
-    value = dict(urllib.parse.parse_qsl(query, keep_blank_values=True)).get(name, choices[0])
+    value = option(query, name)
+    if value is None:
+        return choices[0]
     if value not in choices:
         raise RequestError(400, f"query: {name}='{value[:40]}' must be one of {', '.join(choices)}")
     return value
+
+
+def option(query: str, name: str) -> str | None:
+    """Return the last *name* of a query string, ``None`` where there is none."""
+    return dict(urllib.parse.parse_qsl(query, keep_blank_values=True)).get(name)
 
 
 def encode_png(array: Array) -> bytes:
