@@ -1,31 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The HTTP side: routes, bodies, errors, counters. Speaks RSGI (https://github.com/emmett-framework/granian)."""
+"""From a request to the bytes of its answer: routes, the gate, errors, counters, logs."""
 
 from __future__ import annotations
 
+import asyncio
+import http
 import time
 import traceback
 import typing as t
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Mapping
 
 import msgspec
 
 from . import metrics
+from .context import Context
 from .errors import RequestError
-from .http import Handler
-from .logs import Log
-from .metrics import Counters, Row
-from .model import Model
-from .settings import Settings
-from .simple import Simple
-from .v2 import V2
+from .http import Handler, Request, Response
 
 VERSION = "0.1.0"
 
 _encode = msgspec.json.Encoder().encode
-Headers = list[tuple[str, str]]
-#: endpoint label, methods allowed, and what answers: given the request's scope and body source, returns the body.
-_Route = tuple[int, str, Callable[[t.Any, t.Any], Awaitable[bytes]]]
 
 
 class Route(t.NamedTuple):
@@ -42,110 +36,145 @@ class Route(t.NamedTuple):
     public: bool = False
 
 
-#: Media types of a JSON body; the second is what ``curl -d`` sends when told nothing.
-_JSON_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded", ""})
+#: Statuses by reason. 503 and 504 are not among them: whoever raises one of those counts it, knowing why.
+_REASONS = {
+    400: "malformed",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method",
+    408: "timeout",
+    413: "too_large",
+    414: "malformed",
+    415: "media_type",
+    417: "malformed",
+    422: "invalid",
+    429: "rate_limited",
+    431: "malformed",
+    499: "client_left",
+    500: "internal",
+    501: "malformed",
+    505: "malformed",
+}
+_QUIET = frozenset({metrics.HEALTH, metrics.METRICS})
+#: Shortest time between two warnings of refused requests: a flood of these must not become one of logs.
+_WARN_NS = 1_000_000_000
 
 
 class App:
-    """Answers requests for one model; one object per worker."""
+    """Answers requests; one object per worker.
 
-    def __init__(self, model: Model, settings: Settings, counters: Counters, row: Row, log: Log) -> None:
-        self.draining = False
+    :param routes: of the features, by path.
+    """
+
+    def __init__(self, context: Context, routes: Mapping[str, Route]) -> None:
         #: ``time.monotonic()`` of the last request other than probes and scrapes.
         self.last_request = 0.0
-        self._row = row
-        self._counters = counters
-        self._log = log
-        self._limit = settings.max_body_bytes
-        self._release = model.release
-        self._simple = Simple(model)
-        self._v2 = V2(model, VERSION)
-        self._headers: Headers = [("content-type", "application/json"), ("modelship-release", model.release.digest)]
-        self._routes = self._table()
+        self._context = context
+        self._row = context.row
+        self._log = context.log
+        self._gate = context.gate if context.gate.enabled else None
+        self._release = context.models.default.release
+        self._routes = {**routes, **self._own_routes()}
+        self._prefixes: dict[tuple[int, str], bytes] = {}
+        self._common = b""
+        self._warned = 0
+        self._not_warned = 0
+        self.tick()
 
     @property
     def in_flight(self) -> int:
         """Requests being handled by this worker now."""
         return self._row.in_flight
 
-    def _table(self) -> dict[str, _Route]:
-        async def predict(scope: t.Any, proto: t.Any) -> bytes:
-            return await self._simple.predict(await self._body(scope, proto))
+    @property
+    def draining(self) -> bool:
+        """Whether the server is going; clients are then told to make their next request elsewhere."""
+        return self._context.draining
 
-        async def infer(scope: t.Any, proto: t.Any) -> bytes:
-            return await self._v2.infer(await self._body(scope, proto))
+    def drain(self) -> None:
+        """Say from now on that the server is going."""
+        self._context.draining = True
 
-        def constant(body: bytes) -> Callable[[t.Any, t.Any], Awaitable[bytes]]:
-            async def answer(_scope: t.Any, _proto: t.Any) -> bytes:
-                return body
+    def tick(self) -> None:
+        """Renew what goes with time; to be called every second."""
+        date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())
+        self._common = f"date: {date}\r\nmodelship-release: {self._release.digest}\r\nx-request-id: ".encode()
 
-            return answer
+    def _own_routes(self) -> dict[str, Route]:
+        def live(_request: Request) -> Response:
+            return Response(b'{"live":true}')
 
-        async def ready(_scope: t.Any, _proto: t.Any) -> bytes:
-            if self.draining:
-                raise RequestError(503, "draining: this server is shutting down")
-            return b'{"ready":true}'
+        def ready(_request: Request) -> Response:
+            return Response(b'{"ready":true}')
 
-        async def scrape(_scope: t.Any, _proto: t.Any) -> bytes:
-            return self._counters.text(self._release.name, self._release.digest, self._release.format)
+        def scrape(_request: Request) -> Response:
+            text = self._context.counters.text(self._release.name, self._release.digest, self._release.format)
+            return Response(text, 200, "text/plain; version=0.0.4; charset=utf-8")
 
-        routes: dict[str, _Route] = {
-            "/predict": (metrics.PREDICT, "POST", predict),
-            "/metrics": (metrics.METRICS, "GET", scrape),
-            "/v2": (metrics.METADATA, "GET", constant(self._v2.server_metadata)),
-            "/v2/health/live": (metrics.HEALTH, "GET", constant(b'{"live":true}')),
-            "/v2/health/ready": (metrics.HEALTH, "GET", ready),
+        return {
+            "/metrics": Route(metrics.METRICS, "GET", scrape, public=True),
+            _LIVE: Route(metrics.HEALTH, "GET", live, public=True),
+            "/v2/health/ready": Route(metrics.HEALTH, "GET", ready, public=True),
         }
-        name = f"/v2/models/{self._release.name}"
-        for model in (name, f"{name}/versions/{self._release.version}"):
-            routes[model] = (metrics.METADATA, "GET", constant(self._v2.model_metadata))
-            routes[f"{model}/ready"] = (metrics.HEALTH, "GET", ready)
-            routes[f"{model}/infer"] = (metrics.INFER, "POST", infer)
-        return routes
 
-    async def handle(self, scope: t.Any, proto: t.Any) -> None:
-        """Answer one request (the RSGI entry point)."""
-        started = time.perf_counter_ns()
-        row = self._row
-        row.begin()
-        endpoint, status, headers = metrics.OTHER, 200, self._headers
+    # --- what connections call ---
+
+    def begin(self) -> None:
+        """Count a request in, once its head is there."""
+        self._row.begin()
+
+    def admit(self, request: Request) -> Route | RequestError | None:
+        """Decide by the head alone whether the body is to be read.
+
+        Returns the route; or the error to answer with; or ``None`` where that takes time, so that :meth:`answer` does it.
+        """
         try:
-            route = self._routes.get(scope.path)
+            return self._admitted(request)
+        except RequestError as error:
+            return None if hasattr(error, "fetch") else error
+
+    def answer(self, request: Request, route: Route | None = None) -> bytes | Awaitable[bytes]:
+        """Answer a complete request; with a *route* it was admitted already."""
+        try:
             if route is None:
-                route = self._route(scope.path)
-            endpoint, allowed, answer = route
-            method = scope.method
-            if method != allowed:
-                _check_method(method, allowed, scope.path)
-            body = await answer(scope, proto)
-            if endpoint == metrics.METRICS:
-                headers = [("content-type", "text/plain; version=0.0.4; charset=utf-8"), headers[1]]
-        except RequestError as exc:
-            status = exc.status
-            if exc.header is not None:
-                headers = [*headers, exc.header]
-            body = _encode({"error": exc.message})
+                route = self._admitted(request)
+            result = route.handler(request)
+            if type(result) is Response:
+                return self._finish(request, route.endpoint, result)
+            return self._later(request, route, t.cast("Awaitable[Response]", result))
+        except RequestError as error:
+            if hasattr(error, "fetch"):
+                return self._admit_later(request, error)
+            return self._failed(request, route, error)
         except Exception as exc:  # noqa: BLE001 - a client must never see a stack trace, nor a worker die of one request
-            status = 500
-            body = b'{"error":"internal error"}'
-            self._log.error("internal error", error=repr(exc), traceback=traceback.format_exc(), path=scope.path)
-        if self.draining:
-            # Tells clients that keep connections open to make their next request elsewhere.
-            headers = [*headers, ("connection", "close")]
-        try:
-            proto.response_bytes(status, headers, body)
-        except Exception:  # noqa: BLE001 - the client left; nobody is there to be told
-            status = 499
-        elapsed = time.perf_counter_ns() - started
-        row.end(endpoint, status, elapsed)
-        if endpoint not in (metrics.HEALTH, metrics.METRICS):
-            self.last_request = time.monotonic()
-        if self._log.debugging:
-            self._log.debug(
-                "request", method=scope.method, path=scope.path, status=status, client=scope.client, ms=elapsed / 1e6
-            )
+            return self._failed(request, route, exc)
 
-    def _route(self, path: str) -> _Route:
+    def refuse(self, request: Request, error: RequestError) -> bytes:
+        """Answer a request with an error that was found before a handler was asked."""
+        return self._failed(request, self._routes.get(request.path), error)
+
+    def left(self, request: Request, route: Route | None = None) -> None:
+        """Count a request out whose client went away."""
+        route = route or self._routes.get(request.path)
+        self._row.rejected("client_left")
+        self._count(request, route.endpoint if route else metrics.OTHER, 499)
+
+    # --- steps ---
+
+    def _admitted(self, request: Request) -> Route:
+        route = self._routes.get(request.path) or self._find(request.path)
+        if request.method != route.method and (request.method != "HEAD" or route.method != "GET"):
+            message = f"{request.method[:40]} is not allowed for {request.path[:200]}, use {route.method}"
+            raise RequestError(405, message, ("allow", "GET, HEAD" if route.method == "GET" else route.method))
+        if self._gate is not None and not route.public:
+            self._gate.admit(request.headers, request.certificate)
+        if self._context.draining and route.endpoint == metrics.HEALTH and request.path != _LIVE:
+            self._row.rejected("draining")
+            raise RequestError(503, "draining: this server is shutting down")
+        return route
+
+    def _find(self, path: str) -> Route:
         """Find the route of a path that is not in the table as it stands."""
         route = self._routes.get(path.rstrip("/"))
         if route is not None:
@@ -153,47 +182,128 @@ class App:
         parts = path.split("/")
         if path.startswith("/v2/models/") and len(parts) > 3 and parts[3] != self._release.name:
             raise RequestError(404, f"model '{parts[3][:80]}': not served here, only '{self._release.name}'")
-        if len(parts) > 5 and parts[4] == "versions" and parts[5] != self._release.version:
-            raise RequestError(404, f"version '{parts[5][:80]}': not served here, only '{self._release.version}'")
+        versions = self._context.models.versions
+        if len(parts) > 5 and parts[4] == "versions" and parts[5] not in versions:
+            raise RequestError(404, f"version '{parts[5][:80]}': not served here, only '{', '.join(versions)}'")
         raise RequestError(404, f"path '{path[:200]}': not found")
 
-    async def _body(self, scope: t.Any, proto: t.Any) -> bytes:
-        """Read a JSON body.
-
-        :raises RequestError: 413, larger than the limit (found before it is read where its length is declared);
-            415, declared to be something other than JSON; 499, the client left.
-        """
-        header = scope.headers.get
-        kind = header("content-type")
-        if kind != "application/json" and kind is not None:
-            self._check_type(kind)
-        if header("content-encoding", "identity") != "identity":
-            raise RequestError(415, f"content-encoding '{header('content-encoding')[:80]}': send the body as it is")
-        length = header("content-length")
-        if length is not None and (not length.isdigit() or int(length) > self._limit):
-            raise RequestError(413, f"body: {length[:20]} bytes, at most {self._limit} are accepted")
-        chunks, size = [], 0
+    async def _admit_later(self, request: Request, pending: RequestError) -> bytes:
+        """Answer once the gate has fetched what it needs to decide."""
+        route = None
         try:
-            if length is not None:
-                return t.cast(bytes, await proto())
-            async for chunk in proto:
-                size += len(chunk)
-                if size > self._limit:
-                    break
-                chunks.append(chunk)
-        except Exception:  # noqa: BLE001 - the server's own types for a connection that is gone
-            raise RequestError(499, "body: the client left before it was complete") from None
-        if size > self._limit:
-            raise RequestError(413, f"body: more than {self._limit} bytes")
-        return b"".join(chunks)
+            gate: t.Any = self._gate
+            await gate.admit_later(request.headers, request.certificate, pending)
+            route = self._routes.get(request.path) or self._find(request.path)
+            result = route.handler(request)
+        except Exception as exc:  # noqa: BLE001 - as in answer()
+            return self._failed(request, route, exc)
+        if isinstance(result, Response):
+            return self._finish(request, route.endpoint, result)
+        return await self._later(request, route, result)
 
-    def _check_type(self, kind: str) -> None:
-        media = kind.partition(";")[0].strip().lower()
-        if media not in _JSON_TYPES and not media.endswith("+json"):
-            raise RequestError(415, f"content-type '{kind[:80]}': expected application/json")
+    async def _later(self, request: Request, route: Route, result: Awaitable[Response]) -> bytes:
+        try:
+            if request.deadline is None:
+                return self._finish(request, route.endpoint, await result)
+            async with asyncio.timeout_at(request.deadline) as timer:
+                response = await result
+            return self._finish(request, route.endpoint, response)
+        except Exception as exc:  # noqa: BLE001 - as in answer()
+            if isinstance(exc, TimeoutError) and timer.expired():
+                self._row.rejected("deadline")
+                exc = RequestError(504, "deadline: the answer was not ready in time")
+            return self._failed(request, route, exc)
+
+    def _failed(self, request: Request, route: Route | None, error: Exception) -> bytes:
+        if not isinstance(error, RequestError):
+            lines = "".join(traceback.format_exception(error))
+            self._log.error(
+                "internal error", error=repr(error), traceback=lines, path=request.path, request_id=request.id
+            )
+            error = RequestError(500, "internal error")
+        status = error.status
+        if reason := _REASONS.get(status):
+            self._row.rejected(reason)
+        headers = () if error.header is None else (error.header,)
+        if status >= 500:
+            self._warn(request, status, error.message)
+        response = Response(_encode({"error": error.message}), status, headers=headers)
+        return self._finish(request, route.endpoint if route else metrics.OTHER, response)
+
+    def _warn(self, request: Request, status: int, message: str) -> None:
+        now = time.monotonic_ns()
+        if now - self._warned < _WARN_NS:
+            self._not_warned += 1
+            return
+        more = {"not_logged": self._not_warned} if self._not_warned else {}
+        self._warned, self._not_warned = now, 0
+        self._log.warning(
+            "request failed", status=status, error=message, path=request.path, request_id=request.id, **more
+        )
+
+    def _finish(self, request: Request, endpoint: int, response: Response) -> bytes:
+        """Count a request out and return its answer's bytes."""
+        if self._context.draining:
+            request.connection = "close"
+        status, body = response.status, response.body
+        more = b""
+        common = self._common
+        if response.headers or request.connection or request.trace:
+            more, common = self._further(request, response)
+        key = (status, response.content_type)
+        prefix = self._prefixes.get(key) or self._prefix(key)
+        length = len(body)
+        if request.method == "HEAD":
+            body = b""
+        data = b"%b%b%b\r\ncontent-length: %d\r\n%b\r\n%b" % (
+            prefix, common, request.id.encode(), length, more, body,
+        )  # fmt: skip
+        self._count(request, endpoint, status)
+        return data
+
+    def _further(self, request: Request, response: Response) -> tuple[bytes, bytes]:
+        headers = [*response.headers, *request.trace]
+        if request.connection:
+            headers.append(("connection", request.connection))
+        common = self._common
+        if any(name == "modelship-release" for name, _value in response.headers):
+            common = common[: common.index(b"modelship-release")] + b"x-request-id: "
+        text = "".join(f"{name}: {_one_line(value)}\r\n" for name, value in headers)
+        return text.encode("latin-1", "replace"), common
+
+    def _prefix(self, key: tuple[int, str]) -> bytes:
+        status, kind = key
+        try:
+            phrase = http.HTTPStatus(status).phrase
+        except ValueError:
+            phrase = "Error"
+        lines = f"HTTP/1.1 {status} {phrase}\r\n" + (f"content-type: {_one_line(kind)}\r\n" if kind else "")
+        if len(self._prefixes) < 256:
+            self._prefixes[key] = lines.encode("latin-1", "replace")
+        return lines.encode("latin-1", "replace")
+
+    def _count(self, request: Request, endpoint: int, status: int) -> None:
+        now = time.monotonic_ns()
+        elapsed = now - request.started
+        self._row.end(endpoint, status, elapsed)
+        if endpoint not in _QUIET:
+            self.last_request = now / 1e9
+        if self._log.debugging:
+            trace = {"trace_id": request.trace_id} if request.trace_id else {}
+            self._log.debug(
+                "request",
+                method=request.method,
+                path=request.path,
+                status=status,
+                client=request.peer,
+                request_id=request.id,
+                ms=elapsed / 1e6,
+                **trace,
+            )
 
 
-def _check_method(method: str, allowed: str, path: str) -> None:
-    if method != "HEAD" or allowed != "GET":
-        message = f"{method[:40]} is not allowed for {path[:200]}, use {allowed}"
-        raise RequestError(405, message, ("allow", allowed))
+_LIVE = "/v2/health/live"
+
+
+def _one_line(value: str) -> str:
+    return value.replace("\r", " ").replace("\n", " ")

@@ -48,3 +48,5 @@ class Context:
     log: Log
     gate: Gate = dataclasses.field(default_factory=OpenGate)
     drift: Drift | None = None
+    #: The server is going: ready says no, and clients are told to ask elsewhere.
+    draining: bool = False

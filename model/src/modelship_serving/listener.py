@@ -1,19 +1,32 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Closing a listening socket without losing the connections that the kernel has already made for it.
+"""The listening socket: one, which the workers share, and its end.
 
-A TCP connection exists, and its client sends its request, before the server accepts it. One that waits to be accepted when
-the listener closes is reset. So first the kernel is told to take no new connection in, then what waits is accepted, and
-only then is the listener closed.
+One socket for all, not one for each (``SO_REUSEPORT``): connections that wait to be accepted wait for whichever worker
+comes first, so a worker that is killed takes only those with it that it had accepted.
+
+Closing it must not lose connections that the kernel has already made for it. A TCP connection exists, and its client sends
+its request, before the server accepts it. One that waits to be accepted when the listener closes is reset. So first the
+kernel is told to take no new connection in, then what waits is accepted, and only then is the listener closed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
 import socket
+import ssl
 import struct
+import typing as t
 
+from .errors import StartError
+from .logs import Log
+
+#: Connections that wait to be accepted; the kernel turns away more.
+_BACKLOG = 1024
+#: Pause after the process has run out of file descriptors.
+_PAUSE_SECONDS = 0.5
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python has no name for it
 #: Classic BPF over a TCP segment: drop it if the SYN flag (byte 13, bit 1) is set, pass it otherwise (linux/filter.h).
 _DROP_SYN = b"".join(
@@ -43,3 +56,94 @@ def turn_away_new_connections() -> int:
                 candidate.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)
                 found += 1
     return found
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that has the address, and does not listen yet.
+
+    :raises StartError: the address cannot be had.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _name, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as exc:
+        raise StartError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from None
+    listener.setblocking(False)
+    return listener
+
+
+class Acceptor:
+    """Accepts a listening socket's connections for one worker.
+
+    :param make: makes the protocol of a connection.
+    :param most: connections accepted in one turn of the event loop. With several workers 1: an idle one takes the next.
+    :param handshake_seconds: for TLS.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        make: t.Callable[[], asyncio.BaseProtocol],
+        context: ssl.SSLContext | None,
+        most: int,
+        handshake_seconds: float,
+        log: Log,
+    ) -> None:
+        self._listener = listener
+        self._make = make
+        self._context = context
+        self._most = most
+        self._seconds = handshake_seconds if context else None
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._open = True
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Listen.
+
+        :raises StartError: somebody else listens at the address.
+        """
+        try:
+            self._listener.listen(_BACKLOG)
+        except OSError as exc:
+            host, port = self._listener.getsockname()[:2]
+            raise StartError(f"cannot listen on {host}:{port}: {exc.strerror}") from None
+        self._loop.add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Accept no more, and close this process's end of the socket."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+
+    def _accept(self) -> None:
+        for _unused in range(self._most):
+            try:
+                connection, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:  # no more file descriptors, no memory: it must not turn in circles
+                self._log.warning("cannot accept connections", error=str(exc))
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(_PAUSE_SECONDS, self._go_on)
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(self._connect(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _go_on(self) -> None:
+        if self._open:
+            self._loop.add_reader(self._listener, self._accept)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        # A client that breaks off the handshake, or knows no TLS, is its own concern.
+        with contextlib.suppress(OSError):
+            await self._loop.connect_accepted_socket(
+                self._make, connection, ssl=self._context, ssl_handshake_timeout=self._seconds
+            )

@@ -8,16 +8,22 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import time
 import types
 import typing as t
 
 from .errors import StartError
-from .listener import turn_away_new_connections
+from .http import Connections
+from .listener import Acceptor, bind, turn_away_new_connections
 from .logs import Log
-from .metrics import Counters
-from .release import Release, load_release
+from .metrics import Counters, SharedCells
 from .settings import Settings
+from .versions import Releases, load_releases
+
+if t.TYPE_CHECKING:
+    from .app import App
+    from .context import Context
 
 #: While draining, the listener stays open until no request has come for this long: clients and proxies need a moment to
 #: learn that the server is going, and whatever still arrives is answered.
@@ -39,33 +45,49 @@ def run(settings: Settings) -> int:
     for number in _ENDING:
         signal.signal(number, _exit_now)
     log = Log(settings.log_level)
-    release = load_release(settings.release)
+    releases = load_releases(settings)
     counters = Counters(settings.workers)
+    counters.extra.append(releases.lines)
+    shared = Shared(releases, counters, bind(settings.host, settings.port), SharedCells(1, 1).row(0))
     if settings.workers == 1:
-        return serve(settings, release, counters, 0, log)
-    return _supervise(settings, release, counters, log)
+        return serve(settings, shared, 0, log)
+    return _supervise(settings, shared, log)
+
+
+class Shared(t.NamedTuple):
+    """What the workers have in common, made before they are forked."""
+
+    releases: Releases
+    counters: Counters
+    listener: socket.socket
+    #: Not 0: the whole server is going, not one worker of it.
+    ending: memoryview
 
 
 def _exit_now(_number: int, _frame: types.FrameType | None) -> None:
     os._exit(0)
 
 
-def serve(settings: Settings, release: Release, counters: Counters, worker: int, log: Log) -> int:
+def serve(settings: Settings, shared: Shared, worker: int, log: Log) -> int:
     """Load the model and answer requests in this process until told to stop; return the exit code."""
     started = time.monotonic()
     from .app import App
-    from .model import Model
+    from .context import Context
+    from .features import routes
+    from .versions import Models
 
-    row = counters.row(worker)
+    row = shared.counters.row(worker)
     row.reset()
-    model = Model(release, settings.workers, log)
-    app = App(model, settings, counters, row, log)
+    models = Models(shared.releases, settings, row, worker, log)
+    context = Context(settings, models, shared.counters, row, log)
+    app = App(context, routes(context))
     # What is there now stays for good: keep the collector from walking over it again and again.
     gc.collect()
     gc.freeze()
 
     def listening() -> None:
         row.set_ready()
+        release = shared.releases.default
         log.info(
             "serving",
             host=settings.host,
@@ -74,94 +96,84 @@ def serve(settings: Settings, release: Release, counters: Counters, worker: int,
             name=release.name,
             release=release.digest,
             format=release.format,
-            inference_ms=round(model.seconds * 1000, 3),
+            inference_ms=round(models.default.seconds * 1000, 3),
             load_seconds=round(time.monotonic() - started, 3),
         )
 
-    return asyncio.run(_serve(app, settings, listening, log))
+    return asyncio.run(_serve(app, context, shared, listening))
 
 
-async def _serve(app: t.Any, settings: Settings, listening: t.Callable[[], None], log: Log) -> int:
-    from granian.constants import HTTPModes, Interfaces
-    from granian.log import LogLevels
-    from granian.server.embed import Server
-
-    server = Server(
-        app.handle,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.RSGI,
-        http=HTTPModes.auto,
-        websockets=False,
-        backlog=1024,
-        runtime_blocking_threads=1,
-        log_level=LogLevels.critical,
-        log_dictconfig=_STDERR_LOGS,
-    )
+async def _serve(app: App, context: Context, shared: Shared, listening: t.Callable[[], None]) -> int:
+    settings, log = context.settings, context.log
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in _ENDING:
         loop.add_signal_handler(number, stop.set)
-    serving = loop.create_task(server.serve())
-    stopping = loop.create_task(stop.wait())
-    parent = loop.create_task(_orphaned(stop)) if settings.workers > 1 else None
-    # A port that cannot be had shows within the first turns of the loop.
-    await asyncio.wait((serving, stopping), timeout=0.02, return_when=asyncio.FIRST_COMPLETED)
-    if not serving.done():
-        listening()
-    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    connections = Connections(app, settings, context.row.connections, context.row.rejected)
+    most = 1 if settings.workers > 1 else 16
+    acceptor = Acceptor(shared.listener, connections, None, most, settings.read_seconds, log)
+    acceptor.start()
+    listening()
+    if settings.workers == 1:
+        shared.ending[0] = 1
+    ticking = loop.create_task(_tick(app, connections, settings))
+    parent = loop.create_task(_orphaned(shared, stop)) if settings.workers > 1 else None
+    await stop.wait()
+    await _drain(app, connections, acceptor, shared, settings.drain_seconds, log)
+    ticking.cancel()
     if parent is not None:
         parent.cancel()
-    if not stop.is_set():
-        stopping.cancel()
-        failure = str(serving.exception() or "the listener ended").splitlines()[0]
-        raise StartError(f"cannot listen on {settings.host}:{settings.port}: {failure}")
-    await _drain(app, server, serving, settings.drain_seconds, log)
     return 0
 
 
-async def _drain(app: t.Any, server: t.Any, serving: asyncio.Task[None], seconds: float, log: Log) -> None:
+async def _tick(app: App, connections: Connections, settings: Settings) -> None:
+    """Do what is due by time, about every second."""
+    pause = min(1.0, settings.read_seconds / 2, settings.idle_seconds / 2)
+    while True:
+        await asyncio.sleep(pause)
+        app.tick()
+        connections.sweep()
+
+
+async def _drain(
+    app: App, connections: Connections, acceptor: Acceptor, shared: Shared, seconds: float, log: Log
+) -> None:
     """Answer until nobody asks any more, then close; the process ends within *seconds* whatever clients do."""
     began = time.monotonic()
-    app.draining = True
+    app.drain()
     log.info("draining", in_flight=app.in_flight)
     while (now := time.monotonic()) < began + seconds * _PATIENCE:
         if app.in_flight == 0 and now - max(began, app.last_request) >= QUIET_SECONDS:
             break
         await asyncio.sleep(0.02)
-    turn_away_new_connections()
-    await asyncio.sleep(min(_ACCEPT_SECONDS, seconds * (_CUT - _PATIENCE)))
-    server.stop()
-    await asyncio.wait((serving,), timeout=max(0.0, began + seconds * _CUT - time.monotonic()))
-    if not serving.done():
-        log.warning("drain time is over, closing connections that are still open", in_flight=app.in_flight)
-        os._exit(0)
+    if shared.ending[0]:
+        turn_away_new_connections()
+        await asyncio.sleep(min(_ACCEPT_SECONDS, seconds * (_CUT - _PATIENCE)))
+    # Otherwise the other workers accept what waits.
+    acceptor.close()
+    while connections.open:
+        connections.close_idle(QUIET_SECONDS)
+        if time.monotonic() > began + seconds * _CUT:
+            log.warning("drain time is over, closing connections that are still open", in_flight=app.in_flight)
+            os._exit(0)
+        await asyncio.sleep(0.01)
     log.info("stopped", seconds=round(time.monotonic() - began, 3))
 
 
-async def _orphaned(stop: asyncio.Event) -> None:
+async def _orphaned(shared: Shared, stop: asyncio.Event) -> None:
     """Stop the worker when its supervisor is gone (killed outright, it could pass on no signal)."""
     parent = os.getppid()
     while os.getppid() == parent:
         await asyncio.sleep(1)
+    shared.ending[0] = 1
     stop.set()
-
-
-#: Granian's own messages are few and plain text; only a critical one is worth breaking the JSON lines for.
-_STDERR_LOGS: dict[str, t.Any] = {
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr"},
-        "access": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr"},
-    },
-    "formatters": {},
-}
 
 
 class _Stop(Exception):  # noqa: N818 - a signal, not an error
     """Raised in the supervisor by SIGTERM and SIGINT."""
 
 
-def _supervise(settings: Settings, release: Release, counters: Counters, log: Log) -> int:
+def _supervise(settings: Settings, shared: Shared, log: Log) -> int:
     """Fork the workers, replace one that dies, pass SIGTERM on; return the exit code.
 
     :raises StartError: a worker ended before it was ready.
@@ -181,7 +193,7 @@ def _supervise(settings: Settings, release: Release, counters: Counters, log: Lo
                 for name in _ENDING:
                     signal.signal(name, _exit_now)
                 signal.pthread_sigmask(signal.SIG_SETMASK, held)
-                code = serve(settings, release, counters, number, log)
+                code = serve(settings, shared, number, log)
             except StartError as exc:
                 os.write(reports_in, str(exc).encode()[:4000] + b"\n")
             finally:
@@ -204,7 +216,7 @@ def _supervise(settings: Settings, release: Release, counters: Counters, log: Lo
                 continue  # as PID 1: an orphan that was ours to reap
             number, since = workers.pop(pid)
             code = os.waitstatus_to_exitcode(status)
-            if not counters.row(number).ready:
+            if not shared.counters.row(number).ready:
                 # It cannot even start: no use in trying for ever.
                 failure = f"worker {number} ended with code {code} before it was ready"
                 break
@@ -215,6 +227,7 @@ def _supervise(settings: Settings, release: Release, counters: Counters, log: Lo
         pass
     for name in _ENDING:
         signal.signal(name, signal.SIG_IGN)
+    shared.ending[0] = 1
     for pid in workers:
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + settings.drain_seconds + 1
