@@ -12,7 +12,6 @@ from .errors import StartError
 from .release import Release, TensorSpec
 from .tensors import Array
 
-
 _Convert = Callable[[Array], Array]
 
 
