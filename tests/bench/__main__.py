@@ -7,6 +7,7 @@ is 1 where a goal is missed or a figure could not be measured.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -26,7 +27,7 @@ from . import image, kubernetes, runs, serving
 from .figures import Figure, table
 
 CONTESTANTS = {
-    serving.SECTION: serving.CONTESTANT,
+    **serving.SECTIONS,
     image.SECTION: image.CONTESTANT,
     image.IN_PLAYBOOK: image.IN_PLAYBOOK_CONTESTANT,
     runs.SECTION: runs.CONTESTANT,
@@ -35,10 +36,22 @@ CONTESTANTS = {
 }
 
 
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
 def main() -> int:
     """Measure, print, write down."""
     # So that a SIGTERM takes everything back as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("part", nargs="?", choices=["all", "serving"], default="all", help="only this part")
+    parser.add_argument("--seconds", type=_positive, default=serving.SECONDS, help="of each measurement of a server")
+    parser.add_argument("--rounds", type=_positive, default=serving.ROUNDS, help="turns of each server")
+    options = parser.parse_args()
     trainer = shutil.which(os.environ.get("MODELSHIP_TRAINER_PYTHON", ""))
     if not trainer:
         print(
@@ -47,25 +60,34 @@ def main() -> int:
         return 1
     figures: list[Figure] = []
     times: dict[str, list[float]] = {}
+    servers: serving.Result | None = None
     failures: list[str] = []
     began = time.monotonic()
     try:
         with Stand() as stand:
-            line = runs.measure(stand, trainer)
-            for part in ("serving", "image"):
+            if options.part == "serving":
+                release, keras = serving.released(stand, trainer)
+                servers = serving.measure(stand, release, keras, trainer, options.seconds, options.rounds)
+                figures += servers.figures
+            else:
+                line = runs.measure(stand, trainer)
+                for part in ("serving", "image"):
+                    try:
+                        if part == "serving":
+                            servers = serving.measure(
+                                stand, line.release, line.keras_release, trainer, options.seconds, options.rounds
+                            )
+                            figures += servers.figures
+                        else:
+                            rows, times = image.measure(stand, line.release)
+                            figures += rows
+                    except BenchError as exc:
+                        failures.append(f"{part}: {exc}")
+                figures += line.figures
                 try:
-                    if part == "serving":
-                        figures += serving.measure(stand, line.release, line.keras_model, trainer)
-                    else:
-                        rows, times = image.measure(stand, line.release)
-                        figures += rows
+                    figures += kubernetes.measure(stand)
                 except BenchError as exc:
-                    failures.append(f"{part}: {exc}")
-            figures += line.figures
-            try:
-                figures += kubernetes.measure(stand)
-            except BenchError as exc:
-                failures.append(f"kubernetes: {exc}")
+                    failures.append(f"kubernetes: {exc}")
     except BenchError as exc:
         failures.append(str(exc))
     except KeyboardInterrupt:
@@ -75,10 +97,19 @@ def main() -> int:
         print(f"\n{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}, ", end="")
         print(f"{time.monotonic() - began:.0f} s; contestants take turns, each time is its best (starts: the median);")
         print("ratio: how many times better modelship is, below 1: worse; goal `less`: better than the contestant\n")
+        if servers is not None:
+            print(
+                f"One worker each, {options.rounds} rounds of {options.seconds} s; by requests a second at 8 connections\n"
+            )
+            print(servers.overview + "\n")
+            for label, reason in servers.left_out.items():
+                print(f"left out: {label}: {reason}")
         print(table(figures, CONTESTANTS))
         document: dict[str, Any] = {
             "figures": [{**dataclasses.asdict(each), "times_better": each.times_better} for each in figures],
             "seconds": times,
+            "servers": servers.document if servers else {},
+            "servers_left_out": servers.left_out if servers else {},
             "failures": failures,
         }
         (KEPT / "figures.json").write_text(json.dumps(document, indent=1) + "\n")

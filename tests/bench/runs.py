@@ -26,10 +26,10 @@ EMPTY = [{"hosts": "all", "gather_facts": False, "tasks": []}]
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """What the line has made: the served release, and the Keras model that it was compressed from."""
+    """What the line has made: the served release, and the one that it was compressed from."""
 
     release: Path
-    keras_model: Path
+    keras_release: Path
     figures: list[Figure]
 
 
@@ -116,7 +116,7 @@ def measure(stand: Stand, trainer: str) -> Line:
         Figure(SECTION, "ansible-playbook site.yml, no change", "s", whole, None, ("20 s", whole <= 20)),
         Figure(SECTION, "  net of an empty playbook", "s", whole - clock.best("empty")),
     ]
-    return Line(release, parent / "model" / "model.keras", figures)
+    return Line(release, parent, figures)
 
 
 def _release(home: Path, digest: str) -> Path:

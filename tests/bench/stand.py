@@ -51,15 +51,16 @@ class Clock:
         return min(self.times[name])
 
 
-def command(*words: str | Path, env: Mapping[str, str] | None = None) -> str:
+def command(*words: str | Path, env: Mapping[str, str] | None = None, stdin: str = "") -> str:
     """Run a program and return what it wrote to stdout.
 
+    :param stdin: what it reads.
     :raises BenchError: it is not installed, or it failed; the message has its last lines.
     """
     argv = [str(word) for word in words]
     environment = {**os.environ, **(env or {})}
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
+        done = subprocess.run(argv, capture_output=True, text=True, env=environment, input=stdin)
     except OSError as exc:
         raise BenchError(f"{argv[0]} cannot be run ({exc.strerror}): `make stand` installs it") from exc
     if done.returncode:
