@@ -75,6 +75,20 @@ options:
         type: str
         choices: [v2, predict]
         default: v2
+      api_key:
+        description: API key that the containers ask for.
+        type: str
+      bearer:
+        description: Token (JWT) that the containers ask for.
+        type: str
+      client_cert:
+        description:
+          - PEM file, on the host that runs the module, of the certificate to show to containers that ask for one.
+          - Target docker. The API server of a cluster shows none to a pod.
+        type: path
+      client_key:
+        description: PEM file of its key, not encrypted. By default O(verify.client_cert) holds it as well.
+        type: path
 seealso:
   - module: modelship.core.image_push
   - module: modelship.core.endpoint_verify

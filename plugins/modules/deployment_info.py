@@ -46,6 +46,20 @@ options:
         type: str
         choices: [v2, predict]
         default: v2
+      api_key:
+        description: API key that the containers ask for.
+        type: str
+      bearer:
+        description: Token (JWT) that the containers ask for.
+        type: str
+      client_cert:
+        description:
+          - PEM file, on the host that runs the module, of the certificate to show to containers that ask for one.
+          - Target docker. The API server of a cluster shows none to a pod.
+        type: path
+      client_key:
+        description: PEM file of its key, not encrypted. By default O(verify.client_cert) holds it as well.
+        type: path
 notes:
   - With O(target=docker) and without O(health), replicas are asked for their readiness on the path that the proxy uses, else on
     C(/v2/health/ready).

@@ -71,12 +71,25 @@ options:
     type: float
     default: 10
   headers:
-    description: Further request headers, for example C(Authorization).
+    description: Further request headers.
     type: dict
     default: {}
+  api_key:
+    description: API key that the endpoint asks for, sent as C(x-api-key).
+    type: str
+  bearer:
+    description: Token (JWT) that the endpoint asks for, sent as C(Authorization).
+    type: str
+  client_cert:
+    description: PEM file of the certificate to show to an endpoint that asks for one.
+    type: path
+  client_key:
+    description: PEM file of its key, not encrypted. By default O(client_cert) holds it as well.
+    type: path
   ca_path:
     description: PEM file of the authorities that may have signed the endpoint's certificate. By default the system's.
     type: path
+    aliases: [ca]
   validate_certs:
     description: Whether the endpoint's certificate is checked.
     type: bool
@@ -99,7 +112,16 @@ EXAMPLES = r"""
     protocol: predict
     ready_path: ""
     latency_p99_ms: 50
-    headers: {Authorization: "Bearer {{ vault_token }}"}
+    bearer: "{{ vault_token }}"
+
+- name: Verify an endpoint that asks for a client certificate and an API key
+  modelship.core.endpoint_verify:
+    url: https://models.example.com:8443
+    release: "{{ trained.release.path }}"
+    ca_path: /etc/pki/site/ca.pem
+    client_cert: /etc/pki/site/verifier.pem
+    client_key: /etc/pki/site/verifier.key
+    api_key: "{{ vault_api_key }}"
 """
 
 RETURN = r"""
@@ -148,7 +170,8 @@ from ansible_collections.modelship.core.plugins.module_utils._endpoint.options i
 def main() -> None:
     module = AnsibleModule(
         argument_spec={**OPTIONS, **PROGRESS_OPTION},
-        mutually_exclusive=[("release", "golden")],
+        mutually_exclusive=[("release", "golden"), ("api_key", "bearer")],
+        required_by={"client_key": ["client_cert"]},
         supports_check_mode=True,
     )
     module.no_log_values.update(secret_values(module.params["headers"]))

@@ -12,6 +12,7 @@ import typing as t
 from .._core.content import parse_digest
 from .._core.errors import ModelshipError
 from .._core.runner import Outcome
+from .._endpoint.credentials import Credentials, credentials_of
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)i?b?", re.IGNORECASE)
@@ -39,10 +40,11 @@ class Health:
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """Golden answers that a new replica must give before it gets traffic: a release folder and the protocol."""
+    """Golden answers that a new replica must give before it gets traffic: a release folder, the protocol, credentials."""
 
     release: str
     protocol: str = "v2"
+    credentials: Credentials = dataclasses.field(default_factory=Credentials)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,9 +144,14 @@ def health_of(parameters: t.Mapping[str, t.Any]) -> Health | None:
 
 
 def verification_of(parameters: t.Mapping[str, t.Any]) -> Verification | None:
-    """Return the option C(verify); ``None`` where it is not given."""
+    """Return the option C(verify); ``None`` where it is not given.
+
+    :raises ModelshipError: its credentials exclude each other.
+    """
     verify = parameters.get("verify")
-    return Verification(release=verify["release"], protocol=verify.get("protocol") or "v2") if verify else None
+    if not verify:
+        return None
+    return Verification(verify["release"], verify.get("protocol") or "v2", credentials_of(verify))
 
 
 def unknown_images(parameters: t.Mapping[str, t.Any]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
+from .._endpoint.credentials import OPTIONS as CREDENTIALS
 from .._kubernetes.arguments import KUBERNETES_OPTIONS
 
 OPTIONS: dict[str, t.Any] = {
@@ -38,6 +39,7 @@ OPTIONS: dict[str, t.Any] = {
         "options": {
             "release": {"type": "path", "required": True},
             "protocol": {"type": "str", "choices": ["v2", "predict"], "default": "v2"},
+            **CREDENTIALS,
         },
     },
     "read_only": {"type": "bool", "default": True},

@@ -14,11 +14,10 @@ from .._core.errors import ModelshipError
 from .._core.progress import Progress
 from .._deployment.declaration import Declaration
 from .._endpoint.golden import load_release
-from .._endpoint.http import Client
 from .._endpoint.verify import Request, failure_text, verify
 from . import proxy as proxies
 from .client import Docker
-from .health import ended, wait_ready
+from .health import asking, ended, wait_ready
 from .observe import Container, Observed, proxy_name, token_of
 from .plan import Plan
 from .spec import DEPLOYMENT, PROXY, REHEARSAL, REPLICA, ROLE, Spec, container_config
@@ -275,7 +274,7 @@ class Run:
         wanted = self.declaration.verification
         if golden and wanted is not None:
             release = load_release(wanted.release)
-            with contextlib.closing(Client(url)) as client:
+            with contextlib.closing(asking(url, wanted)) as client:
                 verdict = verify(
                     client,
                     Request(

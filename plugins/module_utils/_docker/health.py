@@ -6,19 +6,37 @@
 from __future__ import annotations
 
 import time
+import typing as t
 
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
-from .._deployment.declaration import Health
+from .._deployment.declaration import Health, Verification
 from .._endpoint.http import Client
 from .client import Docker, Info
 
 _LOOK_S = 3.0
 
 
+def asking(url: str, verification: Verification | None = None, **options: t.Any) -> Client:
+    """Return a client for a container of this host, with the credentials of *verification*.
+
+    Its certificate is not compared with the address: a container is asked where the Engine says that it is, while the
+    certificate names what its users call it.
+    """
+    if verification is not None:
+        shown = verification.credentials
+        options = {
+            **options,
+            "headers": {**options.get("headers", {}), **shown.headers},
+            "client_cert": shown.client_cert,
+            "client_key": shown.client_key,
+        }
+    return Client(url, validate_certs=False, **options)
+
+
 def probe(url: str, health: Health) -> str | None:
     """Ask once; return ``None`` if the endpoint is ready, else why not."""
-    client = Client(url, timeout=health.timeout, headers={"connection": "close"})
+    client = asking(url, timeout=health.timeout, headers={"connection": "close"})
     try:
         answer = client.request("GET", health.path)
     except ModelshipError as exc:

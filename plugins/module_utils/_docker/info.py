@@ -12,9 +12,8 @@ import typing as t
 from .._core.progress import Progress
 from .._deployment.declaration import Declaration, Health
 from .._deployment.info import Condition, Drift, Endpoint, Info, Inquiry, golden_verdict, worst
-from .._endpoint.http import Client
 from . import proxy as proxies
-from .health import ended
+from .health import asking, ended
 from .observe import Container, Observed, age, ask_ready, replica_url
 from .plan import decide
 
@@ -35,7 +34,7 @@ def look(inquiry: Inquiry, options: proxies.ProxyOptions | None, observed: Obser
     image = serving[-1].info["Config"]["Image"] if serving else None
     golden = None
     if inquiry.verification is not None:
-        endpoints = [_endpoint(item, urls.get(item.name), conditions[item.name], health) for item in serving]
+        endpoints = [_endpoint(item, urls.get(item.name), conditions[item.name], inquiry, health) for item in serving]
         golden = golden_verdict(inquiry.verification, endpoints, health.path, progress)
     proxied = observed.proxy is not None or any(item.view and item.view["network"] for item in serving)
     return Info(
@@ -137,10 +136,10 @@ def _as_found(replica: Container, name: str, health: Health) -> Declaration | No
     return dataclasses.replace(found, host_ip=host_ip, port=int(port)) if port.isdigit() else found
 
 
-def _endpoint(replica: Container, url: str | None, condition: Condition, health: Health) -> Endpoint:
+def _endpoint(replica: Container, url: str | None, condition: Condition, inquiry: Inquiry, health: Health) -> Endpoint:
     if url is None:
         return Endpoint(replica.name, None, condition.reason)
-    return Endpoint(replica.name, Client(url, timeout=max(health.timeout, 10.0)))
+    return Endpoint(replica.name, asking(url, inquiry.verification, timeout=max(health.timeout, 10.0)))
 
 
 def _public_url(name: str, observed: Observed, serving: list[Container]) -> str | None:

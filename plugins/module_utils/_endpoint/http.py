@@ -55,7 +55,8 @@ class Client:
     :param timeout: seconds for connecting and for each read.
     :param ca_path: PEM file of the certificate authorities to trust instead of the system's.
     :param validate_certs: ``False`` trusts any certificate.
-    :raises ModelshipError: *url* is no HTTP URL or *ca_path* cannot be read.
+    :param client_cert: PEM file of the certificate to show, with its key unless *client_key* names another file.
+    :raises ModelshipError: *url* is no HTTP URL, or a file cannot be used.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class Client:
         headers: t.Mapping[str, str] | None = None,
         ca_path: str | None = None,
         validate_certs: bool = True,
+        client_cert: str | None = None,
+        client_key: str | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         try:
@@ -80,7 +83,10 @@ class Client:
         self._connection: http.client.HTTPConnection
         if parts.scheme == "https":
             self._connection = http.client.HTTPSConnection(
-                parts.hostname, port, timeout=timeout, context=_context(ca_path, validate_certs)
+                parts.hostname,
+                port,
+                timeout=timeout,
+                context=_context(ca_path, validate_certs, client_cert, client_key),
             )
         else:
             self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
@@ -128,6 +134,8 @@ class Client:
     def _unreachable(self, path: str, exc: Exception) -> UnreachableError:
         if isinstance(exc, ssl.SSLCertVerificationError):
             why = f"its certificate is not trusted ({exc.verify_message}): give ca_path"
+        elif isinstance(exc, ssl.SSLError) and "ALERT" in (exc.reason or ""):
+            why = f"it refuses the connection ({(exc.reason or '').lower()}): check client_cert and client_key"
         elif isinstance(exc, TimeoutError):
             why = f"no answer within {self._connection.timeout:g} s"
         elif isinstance(exc, http.client.IncompleteRead):
@@ -137,7 +145,9 @@ class Client:
         return UnreachableError(f"{self.url}{path} does not answer: {why}", kind="unreachable")
 
 
-def _context(ca_path: str | None, validate_certs: bool) -> ssl.SSLContext:
+def _context(
+    ca_path: str | None, validate_certs: bool, client_cert: str | None, client_key: str | None
+) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_path)
     except OSError as exc:
@@ -145,4 +155,14 @@ def _context(ca_path: str | None, validate_certs: bool) -> ssl.SSLContext:
     if not validate_certs:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    if client_cert:
+        try:
+            # an empty password, because a question on the terminal would wait for ever
+            context.load_cert_chain(client_cert, client_key, password="")
+        except OSError as exc:
+            files = f"{client_cert} with client_key {client_key}" if client_key else client_cert
+            raise ModelshipError(
+                f"cannot use client_cert {files}: {exc.strerror or exc}; give PEM files of a certificate and its key, "
+                "which is not encrypted"
+            ) from exc
     return context

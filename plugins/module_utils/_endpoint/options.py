@@ -14,6 +14,8 @@ from .._core.content import parse_digest
 from .._core.errors import ModelshipError
 from .._core.redaction import is_secret_name
 from .._core.runner import Context, Outcome
+from .credentials import OPTIONS as CREDENTIALS
+from .credentials import credentials_of
 from .golden import Golden, load_golden, load_release
 from .http import Client, UnreachableError
 from .verify import OtherReleaseError, Request, failure_text, verify
@@ -33,7 +35,8 @@ OPTIONS: dict[str, t.Any] = {
     "wait": {"type": "float", "default": 30.0},
     "timeout": {"type": "float", "default": 10.0},
     "headers": {"type": "dict", "default": {}},
-    "ca_path": {"type": "path"},
+    **CREDENTIALS,
+    "ca_path": {"type": "path", "aliases": ["ca"]},
     "validate_certs": {"type": "bool", "default": True},
 }
 _MOST_REQUESTS = 10_000
@@ -49,12 +52,15 @@ def examine(parameters: dict[str, t.Any], context: Context) -> Outcome:
     request = request_of(parameters)
     if context.check:
         request = dataclasses.replace(request, wait_s=0.0)
+    credentials = credentials_of(parameters)
     client = Client(
         parameters["url"],
         timeout=parameters["timeout"],
-        headers={str(name): str(value) for name, value in parameters["headers"].items()},
+        headers={**{str(name): str(value) for name, value in parameters["headers"].items()}, **credentials.headers},
         ca_path=parameters["ca_path"],
         validate_certs=parameters["validate_certs"],
+        client_cert=credentials.client_cert,
+        client_key=credentials.client_key,
     )
     with contextlib.closing(client):
         try:

@@ -21,6 +21,8 @@ RELEASE_HEADER = "modelship-release"
 #: Mismatches shown in an error message; the verdict has them all.
 _ROWS = 16
 _SETTLE_S = 0.2
+#: How long a request is sent again that the endpoint's rate limit refuses.
+_MOST_PATIENCE_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,7 @@ def verify(client: Client, request: Request, progress: Progress) -> dict[str, t.
     if request.golden is not None:
         calls = list(_golden_calls(client, request, request.golden))
         for sample, call in enumerate(calls):
-            answer = client.request(*call)
+            answer = _ask(client, *call)[0]
             served = answer.headers.get(RELEASE_HEADER, served)
             _check_release(client.url, expected, served)
             found, difference = goldens.compare(request.golden, sample, answer, request.protocol)
@@ -171,9 +173,36 @@ def _golden_calls(client: Client, request: Request, golden: Golden) -> t.Iterato
         yield "POST", path, goldens.request_for(golden, sample, request.protocol, datatypes)
 
 
+def _ask(client: Client, method: str, path: str, body: bytes | None = None) -> tuple[Answer, float]:
+    """Send one request; return its answer and the seconds it took. A rate limit is waited for, as the endpoint says.
+
+    :raises ModelshipError: the endpoint wants credentials, or its rate limit lets nothing through.
+    """
+    deadline = time.monotonic() + _MOST_PATIENCE_S
+    while True:
+        start = time.perf_counter()
+        answer = client.request(method, path, body)
+        took = time.perf_counter() - start
+        if answer.status in (401, 403):
+            raise ModelshipError(
+                f"{client.url}{path} refuses with {answer.status}, {answer.beginning()}: it is protected, give what it "
+                "asks for by api_key, bearer or client_cert",
+                kind="endpoint",
+            )
+        if answer.status != 429:
+            return answer, took
+        if time.monotonic() > deadline:
+            raise ModelshipError(
+                f"{client.url}{path} still answers 429 after {_MOST_PATIENCE_S:g} s: its rate limit is too low to verify it",
+                kind="endpoint",
+            )
+        told = answer.headers.get("retry-after", "")
+        time.sleep(min(float(told), 10.0) if told.isdigit() else 1.0)
+
+
 def _described(client: Client, name: str) -> dict[str, str]:
     """Ask the endpoint for its inputs' data types (V2 model metadata)."""
-    answer = client.request("GET", f"/v2/models/{name}")
+    answer = _ask(client, "GET", f"/v2/models/{name}")[0]
     where = f"{client.url}/v2/models/{name}"
     if answer.status != 200:
         raise ModelshipError(f"{where} answered {answer.status}: is '{name}' the model's name?", kind="endpoint")
@@ -197,9 +226,7 @@ def _latency(
         return None
     took = []
     for call in itertools.islice(itertools.cycle(calls), requests):
-        start = time.perf_counter()
-        client.request(*call)
-        took.append((time.perf_counter() - start) * 1000)
+        took.append(_ask(client, *call)[1] * 1000)
         progress.live(f"measuring the latency: {len(took)} of {requests}", at_most_every=0.5)
     return {
         **{f"p{percent}": round(percentile(took, percent), 3) for percent in (50, 90, 99)},

@@ -11,6 +11,7 @@ import typing as t
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
 from .._deployment.declaration import Declaration, Verification
+from .._endpoint.credentials import Credentials
 from .._endpoint.golden import load_release
 from .._endpoint.http import Answer, Client, UnreachableError
 from .._endpoint.verify import Request, failure_text, verify
@@ -20,12 +21,22 @@ from .serving import proxy_path
 
 
 class PodClient(Client):
-    """Requests to the serving port of *pod* through ``…/pods/NAME:PORT/proxy`` of the API server."""
+    """Requests to the serving port of *pod* through ``…/pods/NAME:PORT/proxy`` of the API server.
 
-    def __init__(self, api: Api, pod: Object) -> None:
+    :param credentials: an API key or a token for the pod.
+    :raises ModelshipError: there is a client certificate, which the API server does not show to a pod.
+    """
+
+    def __init__(self, api: Api, pod: Object, credentials: Credentials) -> None:
         self.url = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        if credentials.client_cert:
+            raise ModelshipError(
+                "verify.client_cert is refused for target kubernetes: the API server shows no certificate to a pod; "
+                "leave out verify, and use endpoint_verify on the Service's own address"
+            )
         self._api = api
         self._path = proxy_path(pod)
+        self._headers = {"accept": "application/json", **credentials.forwarded_headers}
 
     def close(self) -> None:
         """Nothing to close: the connection is the API's."""
@@ -37,7 +48,7 @@ class PodClient(Client):
         :raises ModelshipError: the API server does not let this user through.
         """
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        headers = {"accept": "application/json", **({"content-type": "application/json"} if data is not None else {})}
+        headers = {**self._headers, **({"content-type": "application/json"} if data is not None else {})}
         answer = Answer(*self._api.raw(method, self._path + path, body=data, headers=headers))
         if said := _status(answer):
             if answer.status in (401, 403):
@@ -65,7 +76,7 @@ def demand(
         wait_s=min(10.0, declaration.health.start_deadline),
     )
     for pod in pods:
-        verdict = verify(PodClient(api, pod), request, progress)
+        verdict = verify(PodClient(api, pod, verification.credentials), request, progress)
         if not verdict["ok"]:
             raise ModelshipError(failure_text(verdict), kind="golden", verdict=verdict)
 

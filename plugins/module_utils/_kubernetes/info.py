@@ -35,7 +35,8 @@ def look(api: Api, namespace: str, inquiry: Inquiry, desired: list[Object] | Non
     current = serving_pods(api, namespace, name)
     verdict = None
     if inquiry.verification is not None:
-        endpoints = [Endpoint(pod["metadata"]["name"], PodClient(api, pod)) for pod in current]
+        shown = inquiry.verification.credentials
+        endpoints = [Endpoint(pod["metadata"]["name"], PodClient(api, pod, shown)) for pod in current]
         path = ready_path_of(current[0]) if current else ""
         verdict = golden_verdict(inquiry.verification, endpoints, path, progress)
     return Info(
