@@ -225,7 +225,7 @@ class App:
         if reason := _REASONS.get(status):
             self._row.rejected(reason)
         headers = () if error.header is None else (error.header,)
-        if status >= 500:
+        if status >= 500 and not self._context.draining:
             self._warn(request, status, error.message)
         response = Response(_encode({"error": error.message}), status, headers=headers)
         return self._finish(request, route.endpoint if route else metrics.OTHER, response)

@@ -34,8 +34,6 @@ def test_nothing_that_serving_opens_is_left_out():
         "ai_edge_litert/interpreter.py",
         "ai_edge_litert/libpywrap_litert_common.so",
         "ai_edge_litert/metrics_portable.py",
-        "granian/_granian.cpython-311-x86_64-linux-gnu.so",
-        "granian/server/embed.py",
         "msgspec/_core.cpython-311-x86_64-linux-gnu.so",
         "numpy/_core/_multiarray_umath.cpython-311-x86_64-linux-gnu.so",
         "numpy/lib/introspect.py",
