@@ -80,7 +80,13 @@ class Model:
             outputs = self._backend.run(samples)
             best = min(best, time.perf_counter() - started)
         self._check_outputs(outputs, count)
+        self._seen = outputs
         return best
+
+    def gives_probabilities(self, output: int) -> bool:
+        """Return whether what this output gave in the warm-up are probabilities, not logits or other scores."""
+        rows = self._seen[output].reshape(len(self._seen[output]), -1).astype(np.float64)
+        return bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) < 0.05 + 0.005 * rows.shape[1]).all())
 
     def _check_outputs(self, outputs: list[Array], count: int) -> None:
         for spec, array in zip(self.release.signature.outputs, outputs, strict=True):

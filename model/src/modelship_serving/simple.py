@@ -4,12 +4,21 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Awaitable
 
 import msgspec
 
+from . import metrics
+from .app import Route
+from .bodies import compressed, content, form_file, is_json, media_type, query_value, unexpected_type
+from .context import Context
 from .errors import RequestError
+from .http import Request, Response
 from .model import Model
 from .tensors import Array, Field
+
+#: Media types of pictures; what the bytes are is decided by the bytes.
+PICTURES = ("image/png", "image/jpeg")
 
 _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
@@ -35,20 +44,47 @@ def decode_object(body: bytes) -> dict[str, t.Any]:
     return value
 
 
+def routes(context: Context) -> dict[str, Route]:
+    """Return the route of ``/predict``; ``?version=`` asks for another version than the default."""
+    models, limit = context.models, context.settings.max_body_bytes
+    default = Simple(models.default, limit).answer
+    others = {
+        version: Simple(models.get(version), limit, (("modelship-release", models.get(version).release.digest),)).answer
+        for version in models.versions
+    }
+
+    def predict(request: Request) -> Response | Awaitable[Response]:
+        version = query_value(request, "version")
+        if version is None:
+            return default(request)
+        models.get(version)  # raises where there is none
+        return others[version](request) if version else default(request)
+
+    return {"/predict": Route(metrics.PREDICT, "POST", predict)}
+
+
 class Simple:
     """The simple protocol for one model.
 
-    A classifier's answer has ``result`` (the class), ``label`` (where the release has labels) and ``probabilities``; any
-    other model's has ``result`` only (a number, or an array).
+    A classifier's answer has ``result`` (the class), ``label`` (where the release has labels) and ``probabilities``
+    (``scores`` where they are none); any other model's has ``result`` only (a number, or an array). Further outputs are in
+    ``outputs``, by name.
+
+    :param limit: most bytes of a decompressed body.
+    :param headers: of every answer.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, limit: int = 0, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self._limit = limit
+        self._headers = headers
         self._model = model
         self._fields = model.fields
         self._release = model.release.digest
         signature = model.release.signature
         self._labels = list(signature.labels) if signature.labels else None
         self._output, self._classifier = answer_output(model)
+        self._others = [(spec.name, i) for i, spec in enumerate(signature.outputs) if i != self._output]
+        self._scores = "probabilities" if model.gives_probabilities(self._output) else "scores"
         # The common request, one flat array of numbers per input, is decoded and type-checked in one pass in C.
         names = [(field.name, list[field.element]) for field in self._fields]  # type: ignore[name-defined]
         try:
@@ -58,17 +94,45 @@ class Simple:
             self._decode_flat = None
         self._single = self._fields[0] if len(self._fields) == 1 else None
 
-    async def predict(self, body: bytes) -> bytes:
-        """Answer one request body.
+    def answer(self, request: Request) -> Response | Awaitable[Response]:
+        """Answer one request, at once where the model runs at once.
 
-        :raises RequestError: 400 for what is not a JSON object, 422 for what does not fit the signature.
+        :raises RequestError: 400 for what is not a JSON object, 413, 415, 422 for what does not fit the signature.
         """
-        arrays, count = self.read(body)
-        outputs = await self._model.infer(arrays, count or 1)
+        media = media_type(request)
+        if not is_json(media):
+            return self._picture(request, media)
+        arrays, count = self.read(content(request, self._limit))
+        outputs = self._model.infer_now(arrays, count or 1)
+        if outputs is None:
+            return self._later(request, arrays, count)
+        return compressed(request, Response(self._body(outputs, count), headers=self._headers))
+
+    async def _later(self, request: Request, arrays: list[Array], count: int | None) -> Response:
+        outputs = await self._model.infer(arrays, count or 1, request.deadline, request.id)
+        return compressed(request, Response(self._body(outputs, count), headers=self._headers))
+
+    async def _picture(self, request: Request, media: str) -> Response:
+        data = content(request, self._limit)
+        if media == "multipart/form-data":
+            _name, data = form_file(request, data)
+        elif media not in PICTURES:
+            raise unexpected_type(request, f"application/json, multipart/form-data, {', '.join(PICTURES)}")
+        from .images import image_inputs  # Pillow: not before there is a picture
+
+        arrays = await image_inputs(data, request.query, self._model)
+        return await self._later(request, arrays, None)
+
+    def _body(self, outputs: list[Array], count: int | None) -> bytes:
         values = outputs[self._output].tolist()
+        others = [(name, outputs[index].tolist()) for name, index in self._others]
+        answers = [self._answer(value) for value in values]
+        for name, column in others:
+            for answer, value in zip(answers, column, strict=True):
+                answer.setdefault("outputs", {})[name] = value
         if count is None:
-            return _encode({**self._answer(values[0]), "release": self._release})
-        return _encode({"predictions": [self._answer(value) for value in values], "release": self._release})
+            return _encode({**answers[0], "release": self._release})
+        return _encode({"predictions": answers, "release": self._release})
 
     def read(self, body: bytes) -> tuple[list[Array], int | None]:
         """Read a request body: the inputs, and how many samples they hold (``None``: one, given alone).
@@ -150,8 +214,8 @@ class Simple:
             return {"result": value}
         result = value.index(max(value))
         if self._labels is None:
-            return {"result": result, "probabilities": value}
-        return {"result": result, "label": self._labels[result], "probabilities": value}
+            return {"result": result, self._scores: value}
+        return {"result": result, "label": self._labels[result], self._scores: value}
 
 
 def answer_output(model: Model) -> tuple[int, bool]:

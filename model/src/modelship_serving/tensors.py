@@ -109,7 +109,17 @@ class Field:
             self._check_range(array, values, where)
         return array
 
-    def _check_range(self, array: Array, values: list[t.Any], where: str) -> None:
+    def check(self, array: Array) -> None:
+        """Check what came as bytes instead of numbers: the range, and that no bit pattern stands for no value.
+
+        :raises RequestError: 422.
+        """
+        if self._bounds is not None:
+            self._check_range(array, None, self.name)
+        elif self.dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
+            raise RequestError(422, f"{self.name}: a BOOL must be a byte of 0 or 1")
+
+    def _check_range(self, array: Array, values: list[t.Any] | None, where: str) -> None:
         low, high = t.cast("tuple[float, float]", self._bounds)
         least, most = np.minimum.reduce(array, axis=None), np.maximum.reduce(array, axis=None)
         # Written so that NaN, which compares false, is refused.
@@ -122,7 +132,8 @@ class Field:
             inside = low < value < high if self._strict else low <= value <= high
             if not inside:
                 limits = f"in the range {low:g} to {high:g}" if not self._strict else "a finite number"
-                raise RequestError(422, f"{where or self.name}[{index}]: {_short(values[index])} is not {limits}")
+                given = value if values is None else values[index]
+                raise RequestError(422, f"{where or self.name}[{index}]: {_short(given)} is not {limits}")
 
     def _unfit(self, values: list[t.Any], where: str) -> RequestError:
         single = struct.Struct("=" + self._code)

@@ -1,17 +1,32 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Open Inference Protocol V2 over REST with JSON tensors (https://github.com/open-inference-protocol/specification)."""
+"""The Open Inference Protocol V2 over REST (https://github.com/open-inference-protocol/specification).
+
+Tensors as JSON or binary (:mod:`.binary`); of Triton's further extensions *classification*
+(https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_classification.md).
+"""
 
 from __future__ import annotations
 
 import math
+import time
 import typing as t
+from collections.abc import Awaitable, Sequence
 
 import msgspec
+import numpy as np
 
+from . import binary, metrics
+from .app import VERSION, Route
+from .bodies import compressed, content, is_json, media_type, unexpected_type
+from .context import Context
 from .errors import RequestError
+from .http import Handler, Request, Response
 from .model import Model
 from .simple import DECODE_ERRORS, decode_object
 from .tensors import Array, Field
+
+PLATFORMS = {"litert": "litert", "onnx": "onnx_onnxv1"}
+EXTENSIONS = (binary.EXTENSION, "classification")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -20,8 +35,8 @@ class _Tensor(msgspec.Struct, gc=False):
     name: str
     shape: list[int]
     datatype: str
-    data: t.Any
     parameters: dict[str, t.Any] | None = None
+    data: t.Any = msgspec.UNSET
 
 
 class _Output(msgspec.Struct, gc=False):
@@ -36,12 +51,19 @@ class _Request(msgspec.Struct, gc=False):
     parameters: dict[str, t.Any] | None = None
 
 
-class _FlatTensor(_Tensor, gc=False):
+class _FlatTensor(msgspec.Struct, gc=False):
+    name: str
+    shape: list[int]
+    datatype: str
     data: list[int | float]
+    parameters: dict[str, t.Any] | None = None
 
 
-class _FlatRequest(_Request, gc=False):
-    inputs: list[_FlatTensor]  # type: ignore[assignment]
+class _FlatRequest(msgspec.Struct, gc=False):
+    inputs: list[_FlatTensor]
+    id: str | None = None
+    outputs: list[_Output] | None = None
+    parameters: dict[str, t.Any] | None = None
 
 
 _decode = msgspec.json.Decoder(_Request).decode
@@ -49,69 +71,122 @@ _decode = msgspec.json.Decoder(_Request).decode
 _decode_flat = msgspec.json.Decoder(_FlatRequest).decode
 
 
-class V2:
-    """The protocol for one model."""
+class _Wanted(t.NamedTuple):
+    """One output of an answer.
 
-    def __init__(self, model: Model, server_version: str) -> None:
+    :param place: its place among the model's outputs.
+    :param raw: as binary data.
+    :param classes: so many classes of the highest scores instead of the scores; 0: the scores.
+    """
+
+    name: str
+    place: int
+    datatype: str
+    raw: bool
+    classes: int
+
+
+def server_metadata() -> dict[str, t.Any]:
+    """Return what the server says about itself."""
+    return {"name": "modelship", "version": VERSION, "extensions": list(EXTENSIONS)}
+
+
+def model_metadata(model: Model, versions: list[str]) -> dict[str, t.Any]:
+    """Return what the server says about one of the *versions* of its model."""
+    release = model.release
+    outputs = zip(release.signature.outputs, model.output_datatypes, strict=True)
+    return {
+        "name": release.name,
+        "versions": versions,
+        "platform": PLATFORMS[release.format],
+        "inputs": [
+            {"name": field.name, "datatype": field.datatype, "shape": list(spec.shape)}
+            for spec, field in zip(release.signature.inputs, model.fields, strict=True)
+        ],
+        "outputs": [{"name": spec.name, "datatype": kind, "shape": list(spec.shape)} for spec, kind in outputs],
+    }
+
+
+def routes(context: Context) -> dict[str, Route]:
+    """Return the routes of the protocol but for the server's health, which the application answers itself."""
+    models = context.models
+    limit = context.settings.max_body_bytes
+
+    def constant(value: t.Any) -> Handler:
+        body = _encode(value)
+        return lambda _request: Response(body)
+
+    found = {"/v2": Route(metrics.METADATA, "GET", constant(server_metadata()))}
+    for version in (None, *models.versions):
+        model = models.get(version)
+        path = f"/v2/models/{models.name}" + (f"/versions/{version}" if version else "")
+        headers = () if model is models.default else (("modelship-release", model.release.digest),)
+        ready = constant({"name": models.name, "ready": True})
+        found[path] = Route(metrics.METADATA, "GET", constant(model_metadata(model, models.versions)))
+        found[f"{path}/ready"] = Route(metrics.HEALTH, "GET", ready, public=True)
+        found[f"{path}/infer"] = Route(metrics.INFER, "POST", Inference(model, limit, headers).answer)
+    return found
+
+
+class Inference:
+    """Answers the inference requests for one model.
+
+    :param limit: most bytes of a decompressed body.
+    :param headers: of every answer.
+    """
+
+    def __init__(self, model: Model, limit: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._model = model
-        release = model.release
+        self._limit = limit
+        self._headers = headers
         self._fields = {field.name: field for field in model.fields}
         self._order = [field.name for field in model.fields]
-        outputs = list(zip(release.signature.outputs, model.output_datatypes, strict=True))
-        self._outputs = {spec.name: (index, datatype) for index, (spec, datatype) in enumerate(outputs)}
-        self.server_metadata = _encode({"name": "modelship", "version": server_version, "extensions": []})
-        self.model_metadata = _encode(
-            {
-                "name": release.name,
-                "versions": [release.version],
-                "platform": {"litert": "litert", "onnx": "onnx_onnxv1"}[release.format],
-                "inputs": [
-                    {"name": spec.name, "datatype": self._fields[spec.name].datatype, "shape": list(spec.shape)}
-                    for spec in release.signature.inputs
-                ],
-                "outputs": [
-                    {"name": spec.name, "datatype": datatype, "shape": list(spec.shape)} for spec, datatype in outputs
-                ],
-            }
-        )
+        self._labels = model.release.signature.labels
+        specs = zip(model.release.signature.outputs, model.output_datatypes, strict=True)
+        self._outputs = {spec.name: (index, datatype) for index, (spec, datatype) in enumerate(specs)}
+        self._all_json = self._want(None, False)
+        self._all_raw = self._want(None, True)
 
-    async def infer(self, body: bytes) -> bytes:
-        """Answer one inference request.
+    def answer(self, request: Request) -> Response | Awaitable[Response]:
+        """Answer one request, at once where the model runs at once.
 
-        :raises RequestError: 400 for what is not such a request, 422 for what does not fit the signature.
+        :raises RequestError: 400 for what is not such a request, 413, 415, 422 for what does not fit the signature.
         """
-        try:
-            try:
-                request: _Request = _decode_flat(body)
-            except msgspec.ValidationError:
-                request = _decode(body)
-        except msgspec.ValidationError as exc:
-            decode_object(body)  # says so where the body is not even an object
-            raise RequestError(400, f"body: not an inference request: {exc}") from None
-        except DECODE_ERRORS:
-            decode_object(body)
-            raise RequestError(400, "body: not an inference request") from None
-        arrays, count = self._arrays(request.inputs)
-        wanted = self._order_outputs(request.outputs)
-        results = await self._model.infer(arrays, count)
-        answer: dict[str, t.Any] = {
-            "model_name": self._model.release.name,
-            "model_version": self._model.release.version,
-        }
-        if request.id is not None:
-            answer["id"] = request.id
-        answer["outputs"] = [
-            {
-                "name": name,
-                "shape": list(results[index].shape),
-                "datatype": datatype,
-                "data": results[index].reshape(-1).tolist(),
-            }
-            for name, (index, datatype) in wanted
-        ]
-        return _encode(answer)
+        media = media_type(request)
+        if not is_json(media) and media != "application/octet-stream":
+            raise unexpected_type(request, "application/json, or application/octet-stream with binary tensors")
+        body = content(request, self._limit)
+        text, at = binary.split(request, body)
+        if at == 0:
+            name, wanted, deadline = None, self._all_raw, request.deadline
+            arrays, count = self._one_raw(body)
+        else:
+            asked = _read(text, at)
+            arrays, count = self._arrays(asked.inputs, body, at)
+            name, wanted, deadline = asked.id, self._all_json, request.deadline
+            if asked.outputs or asked.parameters:
+                wanted = self._wanted(asked)
+                deadline = _sooner(deadline, asked.parameters)
+        results = self._model.infer_now(arrays, count)
+        if results is None:
+            return self._later(request, arrays, count, deadline, name, wanted)
+        return compressed(request, self._answer(results, name, wanted))
 
-    def _arrays(self, tensors: list[_Tensor]) -> tuple[list[Array], int]:
+    async def _later(
+        self,
+        request: Request,
+        arrays: list[Array],
+        count: int,
+        deadline: float | None,
+        name: str | None,
+        wanted: list[_Wanted],
+    ) -> Response:
+        results = await self._model.infer(arrays, count, deadline, request.id)
+        return compressed(request, self._answer(results, name, wanted))
+
+    # --- the request -----------------------------------------------------------------------------------------------
+
+    def _arrays(self, tensors: Sequence[_Tensor | _FlatTensor], body: bytes, at: int) -> tuple[list[Array], int]:
         given: dict[str, Array] = {}
         count = 0
         for place, tensor in enumerate(tensors):
@@ -120,27 +195,111 @@ class V2:
                 raise RequestError(422, f"inputs[{place}]: unknown input '{tensor.name[:40]}', expected {self._order}")
             if tensor.name in given:
                 raise RequestError(422, f"{tensor.name}: given twice")
-            given[tensor.name], samples = _array(tensor, field)
-            if count and samples != count:
-                raise RequestError(422, f"{tensor.name}: batch of {samples}, but {tensors[0].name} has {count}")
-            count = samples
+            shape = _shape(tensor, field)
+            parameters = tensor.parameters
+            if parameters is not None and "binary_data_size" in parameters:
+                if tensor.data is not msgspec.UNSET:
+                    raise RequestError(400, f"{field.name}: has both data and binary_data_size")
+                given[tensor.name], at = binary.take(field, shape, parameters["binary_data_size"], body, at)
+            else:
+                given[tensor.name] = _array(tensor, field, shape)
+            if count and shape[0] != count:
+                raise RequestError(422, f"{tensor.name}: batch of {shape[0]}, but {tensors[0].name} has {count}")
+            count = shape[0]
+        if at >= 0 and at != len(body):
+            raise RequestError(400, f"body: {len(body) - at} bytes of binary data that belong to no input")
         for name in self._order:
             if name not in given:
                 raise RequestError(422, f"{name}: missing among the inputs, expected {self._fields[name].describe()}")
         return [given[name] for name in self._order], count
 
-    def _order_outputs(self, wanted: list[_Output] | None) -> list[tuple[str, tuple[int, str]]]:
-        if not wanted:
-            return list(self._outputs.items())
-        for place, output in enumerate(wanted):
-            if output.name not in self._outputs:
+    def _one_raw(self, body: bytes) -> tuple[list[Array], int]:
+        """Read a request that is nothing but the bytes of the only input."""
+        if len(self._order) != 1:
+            raise RequestError(422, f"body: without JSON only one input can be given, expected {self._order}")
+        field = self._fields[self._order[0]]
+        each = field.size * field.dtype.itemsize
+        count, rest = divmod(len(body), each)
+        if rest or not count:
+            raise RequestError(422, f"{field.name}: {len(body)} bytes, expected {each} for each sample")
+        array, _end = binary.take(field, (count, *field.shape), len(body), body, 0)
+        return [array], count
+
+    def _want(self, outputs: list[_Output] | None, raw: bool) -> list[_Wanted]:
+        if not outputs:
+            return [_Wanted(name, index, kind, raw, 0) for name, (index, kind) in self._outputs.items()]
+        wanted = []
+        for place, output in enumerate(outputs):
+            found = self._outputs.get(output.name)
+            if found is None:
                 raise RequestError(
                     422, f"outputs[{place}]: unknown output '{output.name[:40]}', expected {list(self._outputs)}"
                 )
-        return [(output.name, self._outputs[output.name]) for output in wanted]
+            parameters = output.parameters or {}
+            classes = parameters.get("classification", 0)
+            if type(classes) is not int or classes < 0:
+                raise RequestError(400, f"{output.name}: classification must be a number of classes")
+            _no_shared_memory(output.name, parameters)
+            binary_data = _truth(parameters, "binary_data", raw, output.name)
+            wanted.append(_Wanted(output.name, *found, binary_data, classes))
+        return wanted
+
+    def _wanted(self, asked: _Request | _FlatRequest) -> list[_Wanted]:
+        raw = _truth(asked.parameters or {}, "binary_data_output", False, "parameters")
+        if not asked.outputs:
+            return self._all_raw if raw else self._all_json
+        return self._want(asked.outputs, raw)
+
+    # --- the answer ------------------------------------------------------------------------------------------------
+
+    def _answer(self, results: list[Array], name: str | None, wanted: list[_Wanted]) -> Response:
+        release = self._model.release
+        outputs = []
+        chunks: list[bytes] = []
+        for want in wanted:
+            array, datatype = results[want.place], want.datatype
+            if want.classes:
+                tops = _classes(array, want.classes, self._labels)
+                data: t.Any = [text for row in tops for text in row]
+                shape, datatype = [len(tops), len(tops[0])], "BYTES"
+            else:
+                data, shape = array, list(array.shape)
+            output: dict[str, t.Any] = {"name": want.name, "datatype": datatype, "shape": shape}
+            if want.raw:
+                raw = binary.strings(data) if want.classes else _bytes(data)
+                output["parameters"] = {"binary_data_size": len(raw)}
+                chunks.append(raw)
+            else:
+                output["data"] = data if want.classes else array.reshape(-1).tolist()
+            outputs.append(output)
+        answer: dict[str, t.Any] = {"model_name": release.name, "model_version": release.version}
+        if name is not None:
+            answer["id"] = name
+        answer["outputs"] = outputs
+        body = _encode(answer)
+        if not chunks:
+            return Response(body, headers=self._headers)
+        headers = (*self._headers, (binary.HEADER, str(len(body))))
+        return Response(b"".join((body, *chunks)), 200, "application/octet-stream", headers)
 
 
-def _array(tensor: _Tensor, field: Field) -> tuple[Array, int]:
+def _read(text: bytes, at: int) -> _Request | _FlatRequest:
+    try:
+        if at < 0:
+            try:
+                return _decode_flat(text)
+            except msgspec.ValidationError:
+                pass
+        return _decode(text)
+    except msgspec.ValidationError as exc:
+        decode_object(text)  # says so where the body is not even an object
+        raise RequestError(400, f"body: not an inference request: {exc}") from None
+    except DECODE_ERRORS:
+        decode_object(text)
+        raise RequestError(400, "body: not an inference request") from None
+
+
+def _shape(tensor: _Tensor | _FlatTensor, field: Field) -> tuple[int, ...]:
     if tensor.datatype != field.datatype:
         raise RequestError(422, f"{field.name}: datatype '{tensor.datatype[:40]}' must be {field.datatype}")
     shape = tuple(tensor.shape)
@@ -148,11 +307,59 @@ def _array(tensor: _Tensor, field: Field) -> tuple[Array, int]:
         raise RequestError(
             422, f"{field.name}: shape {list(shape)[:16]} must be {[-1, *field.shape]} (-1: the batch, at least 1)"
         )
-    if type(tensor) is _FlatTensor and len(tensor.data) == math.prod(shape):
-        return field.array(tensor.data, shape[0]), shape[0]
-    if shape[0] > len(tensor.data) if type(tensor.data) is list else shape[0] != 1:
-        raise RequestError(422, f"{field.name}: expected data for a batch of {shape[0]}, got less")
-    values = field.flatten(tensor.data, shape, field.name)
-    if len(values) != math.prod(shape):
-        raise RequestError(422, f"{field.name}: expected {math.prod(shape)} numbers, got {len(values)}")
-    return field.array(values, shape[0]), shape[0]
+    return shape
+
+
+def _array(tensor: _Tensor | _FlatTensor, field: Field, shape: tuple[int, ...]) -> Array:
+    count = shape[0]
+    size = count * field.size
+    data = tensor.data
+    if type(tensor) is _FlatTensor and len(data) == size:
+        return field.array(data, count)
+    if data is msgspec.UNSET:
+        _no_shared_memory(field.name, tensor.parameters or {})
+        raise RequestError(400, f"{field.name}: has neither data nor binary_data_size")
+    if count > len(data) if type(data) is list else count != 1:
+        raise RequestError(422, f"{field.name}: expected data for a batch of {count}, got less")
+    values = field.flatten(data, shape, field.name)
+    if len(values) != size:
+        raise RequestError(422, f"{field.name}: expected {size} numbers, got {len(values)}")
+    return field.array(values, count)
+
+
+def _truth(parameters: dict[str, t.Any], name: str, default: bool, where: str) -> bool:
+    value = parameters.get(name, default)
+    if type(value) is not bool:
+        raise RequestError(400, f"{where}: {name} must be true or false")
+    return value
+
+
+def _no_shared_memory(where: str, parameters: dict[str, t.Any]) -> None:
+    if "shared_memory_region" in parameters:
+        raise RequestError(400, f"{where}: shared memory is not supported, send the data")
+
+
+def _sooner(deadline: float | None, parameters: dict[str, t.Any] | None) -> float | None:
+    """Return the deadline, or the sooner one of the parameter ``timeout`` (microseconds, as Triton has it)."""
+    value = (parameters or {}).get("timeout", 0)
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise RequestError(400, "parameters: timeout must be a number of microseconds")
+    if not value:
+        return deadline
+    asked = time.monotonic() + value / 1e6
+    return asked if deadline is None else min(deadline, asked)
+
+
+def _bytes(array: Array) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _classes(array: Array, most: int, labels: tuple[str, ...] | None) -> list[list[str]]:
+    """Return ``score:index[:label]`` of the highest scores of each sample, the highest first."""
+    rows = array.reshape(len(array), -1)
+    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, : min(most, rows.shape[1])]
+    named = labels if labels and len(labels) == rows.shape[1] and math.prod(array.shape[1:]) == len(labels) else None
+    return [
+        [f"{row[i]}:{i}" + (f":{named[i]}" if named else "") for i in places]
+        for row, places in zip(rows.tolist(), best.tolist(), strict=True)
+    ]

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a request's body is: its media type, its compression, a file in a form; and the compression of answers."""
+
+from __future__ import annotations
+
+import zlib
+
+from .errors import RequestError
+from .http import Request, Response
+
+#: Media types of a JSON body; the second is what ``curl -d`` sends when told nothing.
+_JSON_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded", ""})
+#: Answers smaller than this are not compressed: it would cost more time than it saves.
+_COMPRESS_FROM = 1024
+#: Of zlib: a gzip or a zlib header, told apart by the bytes; none of both.
+_EITHER, _RAW = 47, -15
+
+
+def media_type(request: Request) -> str:
+    """Return the media type of the body in lower case, without parameters; "" where none is given."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def is_json(media: str) -> bool:
+    """Return whether a body of this media type is taken for JSON."""
+    return media in _JSON_TYPES or media.endswith("+json")
+
+
+def unexpected_type(request: Request, expected: str) -> RequestError:
+    """Return the 415 for a body that is not of the *expected* media types."""
+    return RequestError(415, f"content-type '{request.headers.get('content-type', '')[:80]}': expected {expected}")
+
+
+def content(request: Request, limit: int) -> bytes:
+    """Return the body, decompressed where ``content-encoding`` is ``gzip`` or ``deflate`` (RFC 9110, section 8.4.1).
+
+    :param limit: most bytes of the decompressed body.
+    :raises RequestError: 415, another coding; 413, more than *limit*; 400, damaged.
+    """
+    coding = request.headers.get("content-encoding")
+    if coding is None or coding == "identity":
+        return request.body
+    kind = coding.strip().lower()
+    if kind not in ("gzip", "x-gzip", "deflate"):
+        raise RequestError(415, f"content-encoding '{coding[:80]}': expected gzip, deflate or identity")
+    body = request.body
+    # "deflate" is zlib's format, but some clients send the bare stream.
+    bare = kind == "deflate" and (len(body) < 2 or body[0] & 15 != 8 or int.from_bytes(body[:2]) % 31)
+    stream = zlib.decompressobj(_RAW if bare else _EITHER)
+    try:
+        data = stream.decompress(body, limit + 1)
+    except zlib.error as exc:
+        raise RequestError(400, f"body: not {kind}: {exc}") from None
+    if len(data) > limit:
+        raise RequestError(413, f"body: more than {limit} bytes when decompressed")
+    if not stream.eof or stream.unused_data:
+        raise RequestError(400, f"body: not one whole {kind} stream")
+    return data
+
+
+def compressed(request: Request, response: Response) -> Response:
+    """Compress *response* where the client takes that and it is worth it."""
+    accepted = request.headers.get("accept-encoding")
+    if accepted is None or len(response.body) < _COMPRESS_FROM:
+        return response
+    kind = _choose(accepted)
+    if kind is not None:
+        stream = zlib.compressobj(1, zlib.DEFLATED, 31 if kind == "gzip" else 15)
+        response.body = stream.compress(response.body) + stream.flush()
+        response.headers = [*response.headers, ("content-encoding", kind), ("vary", "accept-encoding")]
+    return response
+
+
+def _choose(accepted: str) -> str | None:
+    """Return ``gzip`` or ``deflate`` out of an ``accept-encoding`` header, the one the client likes best."""
+    weights: dict[str, float] = {}
+    for part in accepted.lower().split(","):
+        name, _separator, parameters = part.partition(";")
+        weight = 1.0
+        if "q=" in parameters:
+            try:
+                weight = float(parameters.partition("q=")[2])
+            except ValueError:
+                weight = 0.0
+        weights[name.strip()] = weight
+    best = max(("gzip", "deflate"), key=lambda name: weights.get(name, 0.0))
+    return (
+        best
+        if weights.get(best, 0.0) > max(0.0, weights.get("identity", 0.0) if "identity" in weights else 0.0)
+        else None
+    )
+
+
+def form_file(request: Request, body: bytes) -> tuple[str, bytes]:
+    """Return the name and the content of the one file in a ``multipart/form-data`` body (RFC 7578).
+
+    :raises RequestError: 400, no such body; 422, no file or several.
+    """
+    boundary = _parameter(request.headers.get("content-type", ""), "boundary")
+    if not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
+        raise RequestError(400, "content-type: multipart/form-data needs a boundary")
+    parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1", "replace"))
+    if len(parts) < 3 or not parts[-1].startswith(b"--"):
+        raise RequestError(400, "body: not a whole multipart/form-data body")
+    files: list[tuple[str, bytes]] = []
+    for part in parts[1:-1]:
+        head, separator, data = part.partition(b"\r\n\r\n")
+        headers: dict[str, str] = {}
+        for line in head.decode("utf-8", "replace").split("\r\n")[1:]:
+            name, _colon, value = line.partition(":")
+            headers[name.strip().lower()] = value.strip()
+        disposition = headers.get("content-disposition", "")
+        if not separator or not disposition:
+            raise RequestError(400, "body: a part of the form has no content-disposition")
+        if "filename" in disposition or headers.get("content-type", "").startswith("image/"):
+            files.append((_parameter(disposition, "name"), data))
+    if len(files) != 1:
+        raise RequestError(422, f"body: expected one picture in the form, got {len(files)}")
+    return files[0]
+
+
+def _parameter(header: str, name: str) -> str:
+    for part in header.split(";")[1:]:
+        key, _equals, value = part.strip().partition("=")
+        if key.strip().lower() == name:
+            return value.strip().strip('"')
+    return ""
+
+
+def query_value(request: Request, name: str) -> str | None:
+    """Return the last value of *name* in the query, ``None`` where it is not there."""
+    if not request.query:
+        return None
+    import urllib.parse
+
+    found: str | None = dict(urllib.parse.parse_qsl(request.query, keep_blank_values=True)).get(name)
+    return found
