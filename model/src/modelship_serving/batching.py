@@ -67,11 +67,17 @@ class Meter(t.Protocol):
 class _Waiting:
     """A request in the queue; *done* of its *count* samples have been run or are being run."""
 
-    __slots__ = ("count", "deadline", "done", "future", "inputs", "parts", "since")
+    __slots__ = ("count", "deadline", "done", "future", "inputs", "parts", "quiet", "since")
 
     def __init__(
-        self, inputs: list[Array], count: int, deadline: float | None, future: asyncio.Future[list[Array]]
+        self,
+        inputs: list[Array],
+        count: int,
+        deadline: float | None,
+        future: asyncio.Future[list[Array]],
+        quiet: bool = False,
     ) -> None:
+        self.quiet = quiet
         self.inputs = inputs
         self.count = count
         self.deadline = deadline
@@ -127,10 +133,13 @@ class Queue:
         """Nothing waits and nothing runs."""
         return not self._waiting and not self._running
 
-    def submit(self, inputs: list[Array], count: int, deadline: float | None) -> asyncio.Future[list[Array]]:
+    def submit(
+        self, inputs: list[Array], count: int, deadline: float | None, quiet: bool = False
+    ) -> asyncio.Future[list[Array]]:
         """Queue a request; the future gives its outputs. Cancel it when the client is gone.
 
         :param deadline: ``time.monotonic()`` after which nobody waits for the answer.
+        :param quiet: not to be observed; it is run apart from others.
         :raises RequestError: 503, too many wait already; 504, the deadline is over (also out of the future).
         """
         if deadline is not None and deadline <= time.monotonic():
@@ -143,7 +152,7 @@ class Queue:
                 ("retry-after", str(self._seconds_to_go())),
             )
         loop = asyncio.get_running_loop()
-        item = _Waiting(inputs, count, deadline, loop.create_future())
+        item = _Waiting(inputs, count, deadline, loop.create_future(), quiet)
         self._waiting.append(item)
         if deadline is not None and (self._sweep_at is None or deadline < self._sweep_at.when()):
             self._sweep_later(deadline)
@@ -207,7 +216,7 @@ class Queue:
                 self._waiting.popleft()
                 continue
             if pieces:
-                if self._plan.max_batch == 1:
+                if self._plan.max_batch == 1 or item.quiet or pieces[0].item.quiet:
                     break
                 space = min(space, self._plan.max_batch - sum(piece.stop - piece.start for piece in pieces))
                 if space <= 0:
@@ -273,6 +282,8 @@ class Queue:
         else:
             for piece, result in zip(pieces, results, strict=True):
                 self._deliver(piece, result if isinstance(result, Exception) else result[1])
+        if pieces[0].item.quiet:
+            return
         for result in results:
             if not isinstance(result, Exception):
                 self._observe(*result)

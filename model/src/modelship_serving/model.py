@@ -152,19 +152,25 @@ class Model:
         return outputs
 
     async def infer(
-        self, inputs: list[Array], count: int, deadline: float | None = None, request_id: str = ""
+        self,
+        inputs: list[Array],
+        count: int,
+        deadline: float | None = None,
+        request_id: str = "",
+        quiet: bool = False,
     ) -> list[Array]:
         """Run the model on *count* samples, at once or in the turn of this request.
 
         :param deadline: ``time.monotonic()`` after which the answer is not wanted any more.
         :param request_id: for the log.
+        :param quiet: these are no client's inputs (an explanation's): the observers are not to see them.
         :raises RequestError: 503 the queue is full, 504 the deadline is over, 422 the model cannot digest the values.
         """
-        outputs = self.infer_now(inputs, count)
+        outputs = None if quiet else self.infer_now(inputs, count)
         if outputs is not None:
             return outputs
         try:
-            return await self._queue.submit(inputs, count, deadline)
+            return await self._queue.submit(inputs, count, deadline, quiet)
         except RequestError as exc:
             if self._log.debugging:
                 self._log.debug("not run", request_id=request_id, reason=exc.message)
