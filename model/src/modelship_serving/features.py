@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts the parts together: the models, and the routes of every feature that is on."""
+"""Puts the routes of the features together; one that is off is not even imported."""
 
 from __future__ import annotations
 
@@ -9,5 +9,15 @@ from .context import Context
 
 
 def routes(context: Context) -> dict[str, Route]:
-    """Return the routes of all features, by path."""
-    return {**simple.routes(context), **v2.routes(context)}
+    """Return the routes of all features that are on, by path."""
+    found = {**simple.routes(context), **v2.routes(context)}
+    if context.settings.explain:
+        from . import explain
+
+        found |= explain.routes(context)
+    if context.settings.page:
+        from . import openapi
+        from .page import page
+
+        found |= openapi.routes(context) | page.routes(context)
+    return found

@@ -24,6 +24,9 @@ from .versions import Releases, load_releases
 if t.TYPE_CHECKING:
     from .app import App
     from .context import Context
+    from .drift import Drift
+    from .security.gate import Gate as SecurityGate
+    from .security.tls import ServerContext
 
 #: While draining, the listener stays open until no request has come for this long: clients and proxies need a moment to
 #: learn that the server is going, and whatever still arrives is answered.
@@ -33,7 +36,10 @@ QUIET_SECONDS = 0.2
 _PATIENCE, _CUT = 0.8, 0.95
 #: Time for the last connections to be accepted; a client a long way off needs a round trip to finish its handshake.
 _ACCEPT_SECONDS = 0.2
+#: How often files of keys and certificates are looked at.
+_RENEW_SECONDS = 5.0
 _ENDING = (signal.SIGTERM, signal.SIGINT)
+_HANDLED = (*_ENDING, signal.SIGHUP)
 
 
 def run(settings: Settings) -> int:
@@ -44,24 +50,55 @@ def run(settings: Settings) -> int:
     # As PID 1 of a container a process ignores signals that it has no handler for, so there is one from the start.
     for number in _ENDING:
         signal.signal(number, _exit_now)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     log = Log(settings.log_level)
-    releases = load_releases(settings)
-    counters = Counters(settings.workers)
-    counters.extra.append(releases.lines)
-    shared = Shared(releases, counters, bind(settings.host, settings.port), SharedCells(1, 1).row(0))
+    shared = _shared(settings, log)
     if settings.workers == 1:
         return serve(settings, shared, 0, log)
     return _supervise(settings, shared, log)
 
 
 class Shared(t.NamedTuple):
-    """What the workers have in common, made before they are forked."""
+    """What the workers have in common, made before they are forked.
+
+    :param ending: holds 1 once the whole server is going, not one worker of it.
+    """
 
     releases: Releases
     counters: Counters
     listener: socket.socket
-    #: Not 0: the whole server is going, not one worker of it.
     ending: memoryview
+    gate: SecurityGate | None
+    tls: ServerContext | None
+    drift: Drift | None
+
+
+def _shared(settings: Settings, log: Log) -> Shared:
+    """Make what the workers share; what is not asked for is not imported.
+
+    :raises StartError: a release, a file that a setting names, or the address cannot be used.
+    """
+    listener = bind(settings.host, settings.port)
+    releases = load_releases(settings)
+    counters = Counters(settings.workers)
+    counters.extra.append(releases.lines)
+    gate = tls = drift = None
+    if settings.tls_cert:
+        from .security.tls import server_context
+
+        tls = server_context(settings)
+    if settings.api_keys or settings.jwt_jwks or settings.tls_client_ca or settings.rate_limit:
+        from .security.gate import load_gate
+
+        gate = load_gate(settings, log)
+        counters.extra.append(gate.lines)
+    if os.path.exists(os.path.join(settings.release, "baseline.json")):
+        from .drift import load_drift
+
+        drift = load_drift(releases.default, settings.workers)
+        if drift is not None:
+            counters.extra.append(drift.lines)
+    return Shared(releases, counters, listener, SharedCells(1, 1).row(0), gate, tls, drift)
 
 
 def _exit_now(_number: int, _frame: types.FrameType | None) -> None:
@@ -72,14 +109,16 @@ def serve(settings: Settings, shared: Shared, worker: int, log: Log) -> int:
     """Load the model and answer requests in this process until told to stop; return the exit code."""
     started = time.monotonic()
     from .app import App
-    from .context import Context
+    from .context import Context, OpenGate
     from .features import routes
     from .versions import Models
 
     row = shared.counters.row(worker)
     row.reset()
     models = Models(shared.releases, settings, row, worker, log)
-    context = Context(settings, models, shared.counters, row, log)
+    context = Context(settings, models, shared.counters, row, log, shared.gate or OpenGate(), shared.drift)
+    if shared.drift is not None:
+        models.default.observers.append(shared.drift.row(worker))
     app = App(context, routes(context))
     # What is there now stays for good: keep the collector from walking over it again and again.
     gc.collect()
@@ -100,10 +139,10 @@ def serve(settings: Settings, shared: Shared, worker: int, log: Log) -> int:
             load_seconds=round(time.monotonic() - started, 3),
         )
 
-    return asyncio.run(_serve(app, context, shared, listening))
+    return asyncio.run(_serve(app, context, shared, worker, listening))
 
 
-async def _serve(app: App, context: Context, shared: Shared, listening: t.Callable[[], None]) -> int:
+async def _serve(app: App, context: Context, shared: Shared, worker: int, listening: t.Callable[[], None]) -> int:
     settings, log = context.settings, context.log
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -111,12 +150,22 @@ async def _serve(app: App, context: Context, shared: Shared, listening: t.Callab
         loop.add_signal_handler(number, stop.set)
     connections = Connections(app, settings, context.row.connections, context.row.rejected)
     most = 1 if settings.workers > 1 else 16
-    acceptor = Acceptor(shared.listener, connections, None, most, settings.read_seconds, log)
+    acceptor = Acceptor(shared.listener, connections, shared.tls, most, settings.read_seconds, log)
     acceptor.start()
     listening()
     if settings.workers == 1:
         shared.ending[0] = 1
-    ticking = loop.create_task(_tick(app, connections, settings))
+    if shared.gate is not None:
+        shared.gate.start(worker)
+
+    def renew() -> None:
+        if shared.gate is not None:
+            shared.gate.tick()
+        if shared.tls is not None:
+            shared.tls.reload(log)
+
+    loop.add_signal_handler(signal.SIGHUP, renew)
+    ticking = loop.create_task(_tick(app, connections, renew, settings))
     parent = loop.create_task(_orphaned(shared, stop)) if settings.workers > 1 else None
     await stop.wait()
     await _drain(app, connections, acceptor, shared, settings.drain_seconds, log)
@@ -126,13 +175,17 @@ async def _serve(app: App, context: Context, shared: Shared, listening: t.Callab
     return 0
 
 
-async def _tick(app: App, connections: Connections, settings: Settings) -> None:
+async def _tick(app: App, connections: Connections, renew: t.Callable[[], None], settings: Settings) -> None:
     """Do what is due by time, about every second."""
+    due = 0.0
     pause = min(1.0, settings.read_seconds / 2, settings.idle_seconds / 2)
     while True:
         await asyncio.sleep(pause)
         app.tick()
         connections.sweep()
+        if time.monotonic() >= due:
+            due = time.monotonic() + _RENEW_SECONDS
+            renew()
 
 
 async def _drain(
@@ -185,13 +238,14 @@ def _supervise(settings: Settings, shared: Shared, log: Log) -> int:
 
     def start(number: int) -> None:
         # Held back, so that a signal cannot find the child with its parent's handlers.
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
                 for name in _ENDING:
                     signal.signal(name, _exit_now)
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
                 signal.pthread_sigmask(signal.SIG_SETMASK, held)
                 code = serve(settings, shared, number, log)
             except StartError as exc:
@@ -204,8 +258,14 @@ def _supervise(settings: Settings, shared: Shared, log: Log) -> int:
     def stop(_number: int, _frame: types.FrameType | None) -> None:
         raise _Stop
 
+    def renew(_number: int, _frame: types.FrameType | None) -> None:
+        for pid in list(workers):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGHUP)
+
     for name in _ENDING:
         signal.signal(name, stop)
+    signal.signal(signal.SIGHUP, renew)
     failure = None
     try:
         for number in range(settings.workers):
