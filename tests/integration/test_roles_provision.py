@@ -272,7 +272,9 @@ class TestMonitoring:
         assert first.ok, first.text
         assert self.wait_for("digits") == "http://127.0.0.1:1/metrics"
         rules = json.loads(fetch(f"http://127.0.0.1:{self.port}/api/v1/rules")[1])["data"]["groups"][0]["rules"]
-        assert {"ModelshipEndpointDown", "ModelshipErrors", "ModelshipLatency"} <= {rule["name"] for rule in rules}
+        assert {"ModelshipEndpointDown", "ModelshipErrors", "ModelshipLatency", "ModelshipDrift"} <= {
+            rule["name"] for rule in rules
+        }
         for check in (False, True):
             again = host.play("monitoring", check=check)
             assert again.changed == 0, again.text
@@ -314,11 +316,13 @@ class TestMonitoring:
             {"series": f'modelship_request_seconds_bucket{{{labels},le="0.1"}}', "values": "0+0x30"},
             {"series": f'modelship_request_seconds_bucket{{{labels},le="1"}}', "values": "0+100x30"},
             {"series": f'modelship_request_seconds_bucket{{{labels},le="+Inf"}}', "values": "0+100x30"},
+            {"series": f"modelship_drift_psi_max{{{labels}}}", "values": "0.05x10 0.6x20"},
+            {"series": f'modelship_prediction_psi{{{labels},of="class"}}', "values": "0.1x30"},
         ]
 
-        def value(expression: str, number: float) -> dict[str, t.Any]:
+        def value(expression: str, number: float, at: str = "20m") -> dict[str, t.Any]:
             sample = {"labels": f'{expression}{{deployment="digits"}}', "value": number}
-            return {"expr": expression, "eval_time": "20m", "exp_samples": [sample]}
+            return {"expr": expression, "eval_time": at, "exp_samples": [sample]}
 
         def alert(name: str, at: str, *severity: str) -> dict[str, t.Any]:
             labels = {"job": "modelship", "instance": "i"} if name == "ModelshipEndpointDown" else {}
@@ -326,6 +330,7 @@ class TestMonitoring:
                 "ModelshipEndpointDown": "digits does not answer at i",
                 "ModelshipErrors": "digits fails 10% of its requests",
                 "ModelshipLatency": "digits answers 99 % of its requests within 991ms",
+                "ModelshipDrift": "digits gets other data than it was trained on: PSI 0.60",
             }[name]
             expected = [
                 {
@@ -343,6 +348,9 @@ class TestMonitoring:
                 value("modelship:availability:ratio_5m", 1),
                 value("modelship:errors:ratio_5m", 0.1),
                 value("modelship:latency_seconds:p99_5m", 0.991),
+                # At first the answers differ more than the inputs.
+                value("modelship:drift_psi:max_15m", 0.1, "10m"),
+                value("modelship:drift_psi:max_15m", 0.6, "30m"),
                 {
                     "expr": 'modelship:requests:rate5m{deployment="digits"} * 60',
                     "eval_time": "20m",
@@ -355,6 +363,8 @@ class TestMonitoring:
                 alert("ModelshipErrors", "20m", "critical"),
                 alert("ModelshipErrors", "3m"),
                 alert("ModelshipLatency", "20m", "warning"),
+                alert("ModelshipDrift", "15m"),
+                alert("ModelshipDrift", "30m", "warning"),
             ],
         }
         path = host.folder / "test.yml"
