@@ -19,11 +19,11 @@ import typing as t
 import msgspec
 import numpy as np
 
-from . import metrics
+from .bodies import content, form_file, is_json, media_type, query_value, unexpected_type
 from .context import Context
 from .errors import RequestError
-from .http import Request, Response
-from .images import Picture, image_inputs, one_of, option, picture_of, to_pixels
+from .http import Handler, Request, Response
+from .images import MEDIA_TYPES, Picture, image_inputs, one_of, picture_of, to_pixels
 from .simple import Simple, answer_output
 from .tensors import Array
 
@@ -45,6 +45,7 @@ class Explainer:
 
     def __init__(self, context: Context) -> None:
         self._models = context.models
+        self._limit = context.settings.max_body_bytes
         self._busy = False
 
     async def answer(self, request: Request) -> Response:
@@ -54,9 +55,9 @@ class Explainer:
             400, an unknown option; 404, no such version.
         """
         method = one_of(request.query, "method", METHODS)
-        model = self._models.get(option(request.query, "version"))
+        model = self._models.get(query_value(request, "version"))
         picture = _explainable(model)
-        sample = await _sample(request, model)
+        sample = await _sample(request, model, self._limit)
         if self._busy:
             message = "busy with another explanation: ask again in a moment"
             raise RequestError(503, message, ("retry-after", "1"))
@@ -74,13 +75,9 @@ class Explainer:
         return Response(body, content_type="image/png", headers=[("modelship-release", model.release.digest)])
 
 
-def routes(context: Context) -> dict[str, t.Any]:
-    """Return the route of ``/explain``; none where it is turned off."""
-    from .app import Route
-
-    if not context.settings.explain:
-        return {}
-    return {"/explain": Route(metrics.EXPLAIN, "POST", Explainer(context).answer, False)}
+def handler(context: Context) -> Handler:
+    """Return what answers at ``/explain``."""
+    return Explainer(context).answer
 
 
 class Explanation(t.NamedTuple):
@@ -127,19 +124,26 @@ def _explainable(model: t.Any) -> Picture:
     return t.cast(Picture, picture_of(model.fields[0]))
 
 
-async def _sample(request: Request, model: t.Any) -> Array:
-    if request.headers.get("content-type", "").startswith("image/"):
-        return (await image_inputs(request.body, request.query, model))[0]
-    arrays, count = Simple(model).read(request.body)
-    if (count or 1) != 1:
-        raise RequestError(422, f"instances: one sample at a time can be explained, got {count}")
-    return arrays[0]
+async def _sample(request: Request, model: t.Any, limit: int) -> Array:
+    """Read the one sample of a request, sent in any of the ways that /predict takes."""
+    media = media_type(request)
+    body = content(request, limit)
+    if is_json(media):
+        arrays, count = Simple(model).read(body)
+        if (count or 1) != 1:
+            raise RequestError(422, f"instances: one sample at a time can be explained, got {count}")
+        return arrays[0]
+    if media == "multipart/form-data":
+        _name, body = form_file(request, body)
+    elif media not in MEDIA_TYPES:
+        raise unexpected_type(request, f"application/json, multipart/form-data, {', '.join(MEDIA_TYPES)}")
+    return (await image_inputs(body, request.query, model))[0]
 
 
 async def _explain(method: str, model: t.Any, picture: Picture, sample: Array, request: Request) -> Explanation:
     output, _classifier = answer_output(model)
-    wanted = option(request.query, "class")
-    (answer,) = (await model.infer([sample], 1, request.deadline, request.id))[output]
+    wanted = query_value(request, "class")
+    (answer,) = (await model.infer([sample], 1, request.deadline, request.id, quiet=True))[output]
     labels = model.release.signature.labels or tuple(map(str, range(len(answer))))
     index = int(np.argmax(answer))
     if wanted is not None:
@@ -155,7 +159,7 @@ async def _explain(method: str, model: t.Any, picture: Picture, sample: Array, r
         parts = []
         for start in range(0, len(batch), step):
             part = batch[start : start + step]
-            outputs = await model.infer([part], len(part), request.deadline, request.id)
+            outputs = await model.infer([part], len(part), request.deadline, request.id, quiet=True)
             parts.append(outputs[output][:, index])
             await asyncio.sleep(0)
         return np.concatenate(parts).astype(np.float64)
@@ -165,9 +169,7 @@ async def _explain(method: str, model: t.Any, picture: Picture, sample: Array, r
     make = occlusion if method == "occlusion" else integrated_gradients
     grid = await make(score, sample, empty, picture, float(answer[index]), budget)
     baseline = float((await score(empty))[0])
-    return Explanation(
-        method, index, labels[index], float(answer[index]), baseline, grid, runs, model.release.digest
-    )
+    return Explanation(method, index, labels[index], float(answer[index]), baseline, grid, runs, model.release.digest)
 
 
 def _empty(sample: Array, picture: Picture) -> Array:
@@ -190,9 +192,7 @@ def _back(pixels: Array, picture: Picture, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(pixels).reshape(len(pixels), *shape[1:])
 
 
-async def occlusion(
-    score: Score, sample: Array, empty: Array, picture: Picture, full: float, budget: int
-) -> Array:
+async def occlusion(score: Score, sample: Array, empty: Array, picture: Picture, full: float, budget: int) -> Array:
     """Return the mean fall of the score for each pixel, HxW, of at most *budget* runs."""
     height, width = picture.height, picture.width
     patch = max(1, round(min(height, width) / 7))
@@ -221,7 +221,12 @@ async def occlusion(
 
 
 async def integrated_gradients(
-    score: Score, sample: Array, empty: Array, picture: Picture, full: float, budget: int  # noqa: ARG001
+    score: Score,
+    sample: Array,
+    empty: Array,
+    picture: Picture,
+    full: float,  # noqa: ARG001
+    budget: int,
 ) -> Array:
     """Return the part of each cell of a coarse grid in the rise of the score from *empty* to *sample*, of at most
     *budget* runs.

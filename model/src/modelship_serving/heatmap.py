@@ -69,7 +69,12 @@ def _legend(sheet: Image.Image, top: int, most: float, label: str, score: float,
 
 
 def _write(
-    sheet: Image.Image, place: tuple[int, int], text: str, colour: tuple[int, int, int], scale: float, align: str = "left"
+    sheet: Image.Image,
+    place: tuple[int, int],
+    text: str,
+    colour: tuple[int, int, int],
+    scale: float,
+    align: str = "left",
 ) -> None:
     """Write with Pillow's built-in bitmap font (FreeType is not in the image), enlarged."""
     font = ImageFont.load_default_imagefont()

@@ -80,8 +80,8 @@ def decode_image(data: bytes, field: Field, invert: str = "auto", dark: bool | N
     """Decode a PNG or JPEG to an array of shape ``(1, *field.shape)`` with values in the field's range.
 
     Transparent parts are put on white, EXIF's orientation is followed, channels become those of the field. A picture of the
-    field's size is taken as it is; any other is scaled, antialiased, to fit in whole, and what is left free at the sides takes the
-    colour of the picture's border.
+    field's size is taken as it is; any other is scaled, antialiased, to fit in whole, and what is left free at the sides
+    takes the colour of the picture's border.
 
     :param invert: ``true``, ``false``, or ``auto``: black and white change places when the model was trained on a
         dark background (*dark*) and the border of this picture is bright, as that of ink on paper is.
@@ -113,17 +113,10 @@ def one_of(query: str, name: str, choices: t.Sequence[str]) -> str:
 
     :raises RequestError: 400, none of *choices*.
     """
-    value = option(query, name)
-    if value is None:
-        return choices[0]
+    value = dict(urllib.parse.parse_qsl(query, keep_blank_values=True)).get(name, choices[0])
     if value not in choices:
         raise RequestError(400, f"query: {name}='{value[:40]}' must be one of {', '.join(choices)}")
     return value
-
-
-def option(query: str, name: str) -> str | None:
-    """Return the last *name* of a query string, ``None`` where there is none."""
-    return dict(urllib.parse.parse_qsl(query, keep_blank_values=True)).get(name)
 
 
 def encode_png(array: Array) -> bytes:
@@ -137,7 +130,9 @@ def encode_png(array: Array) -> bytes:
 
 def to_pixels(array: Array, picture: Picture) -> Array:
     """Return one sample, shape ``field.shape``, as uint8 pixels HxWxC: what the model sees."""
-    values = array.reshape(picture.channels, picture.height, picture.width).transpose(1, 2, 0) if picture.planes else array
+    values = (
+        array.reshape(picture.channels, picture.height, picture.width).transpose(1, 2, 0) if picture.planes else array
+    )
     values = values.reshape(picture.height, picture.width, picture.channels).astype(np.float64)
     scaled = np.rint((values - picture.low) * (255 / (picture.high - picture.low)))
     return t.cast(Array, np.clip(scaled, 0, 255).astype(np.uint8))

@@ -21,7 +21,10 @@ def golden_samples(model: t.Any, most: int, numbers: int) -> list[Sample]:
         return []
     size = sum(field.size for field in model.fields)
     count = min(most, numbers // size, *(len(column) for column in columns if column))
-    return [{field.name: column[i] for field, column in zip(model.fields, columns, strict=True) if column} for i in range(count)]
+    return [
+        {field.name: column[i] for field, column in zip(model.fields, columns, strict=True) if column}
+        for i in range(count)
+    ]
 
 
 def example(model: t.Any) -> Sample:

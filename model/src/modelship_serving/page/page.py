@@ -9,10 +9,11 @@ import json
 import os
 import typing as t
 
-from .. import metrics
 from ..context import Context
-from ..http import Request, Response
+from ..extras import STATIC
+from ..http import Handler, Request, Response
 from ..images import dark_background, picture_of
+from ..openapi import etags
 from ..samples import example, golden_samples
 from ..simple import answer_output
 
@@ -23,7 +24,6 @@ _TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-_STATIC = ("style.css", "page.js", "sheet.js", "pixels.js", "fields.js", "icon.svg")
 #: Nothing from elsewhere, nothing inline, no frame around it.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -40,28 +40,21 @@ _HEADERS = (
 _EXAMPLES, _NUMBERS = 12, 20_000
 
 
-def routes(context: Context) -> dict[str, t.Any]:
-    """Return the routes of the page, the documentation and their files; none where they are turned off."""
-    from ..app import Route
-
-    if not context.settings.page:
-        return {}
-    files: dict[str, tuple[Response, Response]] = {}
+def handler(context: Context) -> Handler:
+    """Return what answers for the page, the documentation and their files."""
+    files = {f"/{name}": _answers(name, _read(name)) for name in STATIC}
+    files["/"] = _answers("index.html", render(context))
 
     def answer(request: Request) -> Response:
-        if not files:
-            files.update({f"/{name}": _answers(name, _read(name)) for name in _STATIC})
-            files["/"] = _answers("index.html", render(context))
         path = request.path if request.path in files else request.path.rstrip("/")
         if path == "/docs" and path not in files:
             from .docs import render_docs
 
             files[path] = _answers("docs.html", render_docs(context))
-        whole, unchanged = files[path or "/"]
-        tags = request.headers.get("if-none-match", "")
-        return unchanged if tags == "*" or unchanged.headers[0][1] in tags.replace("W/", "").split(", ") else whole
+        whole, unchanged = files[path]
+        return unchanged if unchanged.headers[0][1] in etags(request) else whole
 
-    return {path: Route(metrics.PAGE, "GET", answer, True) for path in ("/", "/docs", *(f"/{name}" for name in _STATIC))}
+    return answer
 
 
 def _read(name: str) -> bytes:
