@@ -116,6 +116,29 @@ options:
     description: Target docker only. Whether processes are kept from gaining privileges (setuid files). Those of pods always are.
     type: bool
     default: true
+  tls:
+    description:
+      - TLS ends in the containers, which then answer only https. They take a changed certificate without losing a connection.
+      - For images whose server reads C(MODELSHIP_TLS_CERT), C(MODELSHIP_TLS_KEY) and C(MODELSHIP_TLS_CLIENT_CA), as the serving
+        runtime does. Where O(environment) sets C(MODELSHIP_TLS_CERT) itself, containers are asked by https as well.
+      - Target docker. Not with O(proxy), which speaks plain HTTP on both sides.
+    type: dict
+    suboptions:
+      secret:
+        description:
+          - Target kubernetes. Name of a Secret in the deployment's namespace with C(tls.crt) and C(tls.key), as cert-manager
+            makes it. It may come with O(kubernetes.extra_resources).
+        type: str
+      folder:
+        description:
+          - Target docker. Folder on the Engine's host with C(tls.crt) and C(tls.key), which the container's user can read.
+        type: path
+      client_ca:
+        description:
+          - Clients must show a certificate that an authority in C(ca.crt) beside the two has signed. Health, metrics and the page
+            are open without one, so that probes work.
+        type: bool
+        default: false
   tmpfs:
     description:
       - Folders in memory, as C(path[:options]).

@@ -16,6 +16,8 @@ from .._endpoint.credentials import Credentials, credentials_of
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)i?b?", re.IGNORECASE)
+#: Where a replica finds its certificate, named as in a Secret of type kubernetes.io/tls.
+TLS_FOLDER = "/run/modelship/tls"
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -48,6 +50,26 @@ class Verification:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tls:
+    """Certificate and key (``tls.crt``, ``tls.key``) of the replicas, which take them anew when they change.
+
+    :param secret: the Kubernetes Secret that has them.
+    :param folder: the folder of the Engine's host that has them.
+    :param client_ca: whether clients must show a certificate that ``ca.crt`` beside them has signed.
+    """
+
+    secret: str | None = None
+    folder: str | None = None
+    client_ca: bool = False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells the serving runtime where they are (docs/formats.md)."""
+        files = {"CERT": "tls.crt", "KEY": "tls.key", **({"CLIENT_CA": "ca.crt"} if self.client_ca else {})}
+        return {f"MODELSHIP_TLS_{name}": f"{TLS_FOLDER}/{file}" for name, file in files.items()}
+
+
+@dataclasses.dataclass(frozen=True)
 class Declaration:
     """One deployment as declared; see the module C(deployment) for the options' meanings."""
 
@@ -71,6 +93,7 @@ class Declaration:
     drain_seconds: int = 10
     labels: dict[str, str] = dataclasses.field(default_factory=dict)
     verification: Verification | None = None
+    tls: Tls | None = None
 
     @property
     def digest(self) -> str:
@@ -84,8 +107,18 @@ class Declaration:
             "MODELSHIP_PORT": str(self.container_port),
             "MODELSHIP_WORKERS": str(self.workers),
             "MODELSHIP_DRAIN_SECONDS": str(self.drain_seconds),
+            **(self.tls.environment if self.tls else {}),
             **self.environment,
         }
+
+    @property
+    def scheme(self) -> str:
+        """How replicas are asked: C(https) where the serving runtime has a certificate, declared here or by hand."""
+        return "https" if self.container_environment.get("MODELSHIP_TLS_CERT") else "http"
+
+    def replica_url(self, address: str) -> str:
+        """Return the base URL of the replica at *address* itself."""
+        return f"{self.scheme}://{address}:{self.container_port}"
 
     @property
     def address(self) -> str:
@@ -96,7 +129,7 @@ class Declaration:
     @property
     def url(self) -> str:
         """The deployment's base URL, as seen from its host."""
-        return f"http://{self.address}:{self.port}"
+        return f"{self.scheme}://{self.address}:{self.port}"
 
 
 def declare(parameters: t.Mapping[str, t.Any]) -> Declaration:
@@ -127,7 +160,13 @@ def declare(parameters: t.Mapping[str, t.Any]) -> Declaration:
     )
     values["health"] = health_of(parameters) or Health()
     values["verification"] = verification_of(parameters)
-    return Declaration(**values)
+    values["tls"] = tls_of(parameters)
+    declaration = Declaration(**values)
+    if declaration.scheme == "https" and parameters.get("proxy"):
+        raise ModelshipError(
+            "tls cannot be used with proxy, which speaks plain HTTP to the containers and to clients: leave one of them out"
+        )
+    return declaration
 
 
 def health_of(parameters: t.Mapping[str, t.Any]) -> Health | None:
@@ -154,6 +193,30 @@ def verification_of(parameters: t.Mapping[str, t.Any]) -> Verification | None:
     return Verification(verify["release"], verify.get("protocol") or "v2", credentials_of(verify))
 
 
+def tls_of(parameters: t.Mapping[str, t.Any]) -> Tls | None:
+    """Return the option C(tls); ``None`` where it is not given.
+
+    :raises ModelshipError: it lacks what the target needs, or has what only the other one knows.
+    """
+    if not parameters.get("tls"):
+        return None
+    tls = Tls(**{name: value for name, value in parameters["tls"].items() if value is not None})
+    on_docker = parameters["target"] == "docker"
+    wanted, other = ("folder", "secret") if on_docker else ("secret", "folder")
+    if getattr(tls, other):
+        raise ModelshipError(f"tls.{other} is not for target {parameters['target']}: give tls.{wanted}")
+    if not getattr(tls, wanted):
+        raise ModelshipError(f"tls.{wanted} is missing: target {parameters['target']} has the certificate from there")
+    if tls.folder and not tls.folder.startswith("/"):
+        raise ModelshipError(f"tls.folder '{tls.folder}' must be an absolute path on the Engine's host")
+    if tls.client_ca and not on_docker and parameters.get("verify"):
+        raise ModelshipError(
+            "verify cannot be used with tls.client_ca on target kubernetes: the API server shows no certificate to a pod; "
+            "leave out verify, and use endpoint_verify with client_cert on the Service's own address"
+        )
+    return tls
+
+
 def unknown_images(parameters: t.Mapping[str, t.Any]) -> list[str]:
     """Return the options that ought to name an image and are empty."""
     proxy = parameters.get("proxy")
@@ -169,7 +232,9 @@ def not_known_yet(parameters: t.Mapping[str, t.Any], unknown: list[str]) -> Outc
     url: str | None = None
     own: dict[str, t.Any]
     if target == "docker":
-        url = Declaration(name=name, image="", host_ip=parameters["host_ip"], port=parameters["port"]).url
+        url = Declaration(
+            name=name, image="", host_ip=parameters["host_ip"], port=parameters["port"], tls=tls_of(parameters)
+        ).url
         own = {"proxy": None, "strategy": None}
     else:
         own = {"namespace": parameters.get("namespace"), "revision": None, "service": None, "objects": []}

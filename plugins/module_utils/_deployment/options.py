@@ -42,6 +42,14 @@ OPTIONS: dict[str, t.Any] = {
             **CREDENTIALS,
         },
     },
+    "tls": {
+        "type": "dict",
+        "options": {
+            "secret": {"type": "str", "no_log": False},
+            "folder": {"type": "path"},
+            "client_ca": {"type": "bool", "default": False},
+        },
+    },
     "read_only": {"type": "bool", "default": True},
     "user": {"type": "str"},
     "cap_drop": {"type": "list", "elements": "str", "default": ["ALL"]},

@@ -130,7 +130,7 @@ class Run:
         self.docker.start(ident)
         networks = self.docker.container(ident)["NetworkSettings"]["Networks"]
         address = networks["bridge"]["IPAddress"]
-        self._wait(ident, name, f"http://{address}:{self.declaration.container_port}", golden=True)
+        self._wait(ident, name, self.declaration.replica_url(address), golden=True)
         self.docker.stop(ident, _IDLE_STOP_S)
         self.docker.remove(ident)
         self._created.remove(ident)
@@ -152,8 +152,7 @@ class Run:
             started[replica] = ident
             servers[replica] = address
         for replica, ident in started.items():
-            url = f"http://{servers[replica]}:{self.declaration.container_port}"
-            self._wait(ident, replica, url, golden=True)
+            self._wait(ident, replica, self.declaration.replica_url(servers[replica]), golden=True)
         config = proxies.render(self.declaration, options, servers)
         if self.plan.proxy in ("create", "replace"):
             self._new_proxy(config)

@@ -131,7 +131,13 @@ def _as_found(replica: Container, name: str, health: Health) -> Declaration | No
     """Return what would have to be declared for the replica to be addressed as it is."""
     if replica.view is None:
         return None
-    found = Declaration(name=name, image=replica.view["image"], container_port=replica.view["port"], health=health)
+    found = Declaration(
+        name=name,
+        image=replica.view["image"],
+        container_port=replica.view["port"],
+        environment=replica.view["environment"],
+        health=health,
+    )
     host_ip, _colon, port = (replica.view["published"] or "").rpartition(":")
     return dataclasses.replace(found, host_ip=host_ip, port=int(port)) if port.isdigit() else found
 

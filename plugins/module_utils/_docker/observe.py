@@ -127,7 +127,7 @@ def replica_url(replica: Container, declaration: Declaration) -> str | None:
     """Return the URL of one replica itself: its address in the proxy's network, or its published port."""
     if replica.view is not None and replica.view["published"]:
         return declaration.url
-    return f"http://{replica.address}:{declaration.container_port}" if replica.address else None
+    return declaration.replica_url(replica.address) if replica.address else None
 
 
 def proxy_name(name: str) -> str:

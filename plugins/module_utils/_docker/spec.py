@@ -10,7 +10,7 @@ import typing as t
 
 from .._core.content import canonical_json, sha256_bytes
 from .._core.redaction import redact_mapping
-from .._deployment.declaration import Declaration
+from .._deployment.declaration import TLS_FOLDER, Declaration
 from .client import Info
 
 #: Labels on everything that this collection makes in a Docker Engine for a deployment.
@@ -30,6 +30,7 @@ def replica_spec(declaration: Declaration, network: str | None) -> Spec:
 
     :param network: the network on which a proxy reaches it; ``None`` publishes its port on the host instead.
     """
+    tls = declaration.tls
     return {
         "image": declaration.image,
         "command": None,
@@ -40,7 +41,7 @@ def replica_spec(declaration: Declaration, network: str | None) -> Spec:
         "cap_add": [],
         "no_new_privileges": declaration.no_new_privileges,
         "tmpfs": sorted(declaration.tmpfs),
-        "volumes": sorted(declaration.volumes),
+        "volumes": sorted([*declaration.volumes, *([f"{tls.folder}:{TLS_FOLDER}:ro"] if tls else [])]),
         "restart_policy": declaration.restart_policy,
         "memory": declaration.limits.memory,
         "cpus": declaration.limits.cpus,

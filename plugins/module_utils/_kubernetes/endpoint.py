@@ -35,7 +35,7 @@ def inside(live: t.Sequence[Object], name: str) -> dict[str, t.Any] | None:
                 "cluster_ip": spec.get("clusterIP"),
                 "port": port["port"],
                 "node_port": port.get("nodePort"),
-                "url": f"http://{name}.{meta['namespace']}.svc:{port['port']}",
+                "url": f"{_scheme(port)}://{name}.{meta['namespace']}.svc:{port['port']}",
             }
     return None
 
@@ -63,9 +63,9 @@ def _service(api: Api, service: Object | None) -> str | None:
     port = service["spec"]["ports"][0]
     for entry in (service.get("status") or {}).get("loadBalancer", {}).get("ingress") or []:
         if address := entry.get("ip") or entry.get("hostname"):
-            return _url(address, port["port"])
+            return _url(_scheme(port), address, port["port"])
     if port.get("nodePort") and (node := _node_address(api)):
-        return _url(node, port["nodePort"])
+        return _url(_scheme(port), node, port["nodePort"])
     return None
 
 
@@ -85,5 +85,9 @@ def _node_address(api: Api) -> str | None:
     return None
 
 
-def _url(address: str, port: int) -> str:
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+def _scheme(port: Object) -> str:
+    return "https" if port.get("appProtocol") == "https" else "http"
+
+
+def _url(scheme: str, address: str, port: int) -> str:
+    return f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"

@@ -35,7 +35,7 @@ def _service(scope: Scope) -> Object:
         "port": service.port,
         "protocol": "TCP",
         "targetPort": PORT,
-        "appProtocol": "http",
+        "appProtocol": scope.declaration.scheme,
         "nodePort": service.node_port,
     }
     return {
@@ -120,6 +120,9 @@ def _monitor(scope: Scope, served: Served) -> Object | None:
     elif not served(*MONITOR):
         return None
     endpoint = given({"port": PORT, "path": monitor.path, "interval": monitor.interval})
+    if scope.declaration.scheme == "https":
+        # pods are asked by their addresses, which are in no certificate
+        endpoint |= {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}}
     return {
         "apiVersion": MONITOR[0],
         "kind": MONITOR[1],

@@ -10,7 +10,7 @@ import re
 import typing as t
 
 from .._core.errors import ModelshipError
-from .._deployment.declaration import parse_size
+from .._deployment.declaration import TLS_FOLDER, parse_size
 from . import checks, quantities
 from .configuration import Configuration
 from .objects import Object
@@ -85,10 +85,17 @@ def _probes(scope: Scope) -> Object:
     """Return the three probes; the kubelet counts in whole seconds, at least one."""
     health = scope.declaration.health
     period, patience = max(1, math.ceil(health.interval)), max(1, math.ceil(health.timeout))
-    ready = {"httpGet": {"path": health.path, "port": PORT}, "timeoutSeconds": patience, "periodSeconds": period}
+    scheme = {"scheme": "HTTPS"} if scope.declaration.scheme == "https" else {}
+    ready = {
+        "httpGet": {"path": health.path, "port": PORT, **scheme},
+        "timeoutSeconds": patience,
+        "periodSeconds": period,
+    }
     live_path = scope.options.liveness_path or (_V2_LIVE if health.path == _V2_READY else None)
     # readiness may fail for reasons that a restart does not mend, so an unknown server is only asked for a connection
-    live: Object = {"httpGet": {"path": live_path, "port": PORT}} if live_path else {"tcpSocket": {"port": PORT}}
+    live: Object = {"tcpSocket": {"port": PORT}}
+    if live_path:
+        live = {"httpGet": {"path": live_path, "port": PORT, **scheme}}
     return {
         "startupProbe": {**ready, "failureThreshold": max(1, math.ceil(health.start_deadline / period))},
         "readinessProbe": {**ready, "failureThreshold": 3},
@@ -150,6 +157,10 @@ def _user(text: str | None) -> tuple[int | None, int | None]:
 def _volumes(scope: Scope, configuration: Configuration) -> tuple[list[Object], list[Object]]:
     """Return the pod's volumes and the container's mounts."""
     volumes, mounts = list(configuration.volumes), list(configuration.mounts)
+    if tls := scope.declaration.tls:
+        # the whole folder: a file alone (subPath) would never change in the pod
+        volumes.append({"name": "tls", "secret": {"secretName": tls.secret}})
+        mounts.append({"name": "tls", "mountPath": TLS_FOLDER, "readOnly": True})
     for index, text in enumerate(scope.declaration.tmpfs):
         path, size = _tmpfs(text)
         name = f"tmpfs-{index}"

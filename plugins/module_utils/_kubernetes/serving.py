@@ -50,13 +50,21 @@ def served_release(api: Api, pods: t.Sequence[Object]) -> str | None:
 
 
 def proxy_path(pod: Object) -> str:
-    """Return the path under which the API server passes requests on to *pod*'s serving port, the first of its first container."""
+    """Return the path under which the API server passes requests on to *pod*'s serving port, the first of its first container.
+
+    A pod that is probed by https is asked by https; the API server does not check a pod's certificate.
+    """
     ports = pod["spec"]["containers"][0].get("ports") or [{"containerPort": 80}]
     namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-    return f"/api/v1/namespaces/{namespace}/pods/{name}:{ports[0]['containerPort']}/proxy"
+    scheme = "https:" if _ready_probe(pod).get("scheme") == "HTTPS" else ""
+    return f"/api/v1/namespaces/{namespace}/pods/{scheme}{name}:{ports[0]['containerPort']}/proxy"
 
 
 def ready_path_of(pod: Object) -> str:
     """Return the path of the readiness probe of *pod*; empty where it has none by HTTP."""
+    return str(_ready_probe(pod).get("path") or "")
+
+
+def _ready_probe(pod: Object) -> Object:
     probe = pod["spec"]["containers"][0].get("readinessProbe") or {}
-    return str((probe.get("httpGet") or {}).get("path") or "")
+    return probe.get("httpGet") or {}
