@@ -113,6 +113,7 @@ class _Document:
         predict = self._post("predict", "Ask for an answer", "simple")
         content: Schema = {"application/json": {"schema": ref("PredictRequest"), **self._examples(("one", "several"))}}
         content.update(self._media())
+        predict["parameters"].append(self._version_query())
         predict["requestBody"] = {"required": True, "content": content}
         if self._picture:
             predict["parameters"].append(ref("invert", "parameters"))
@@ -140,12 +141,7 @@ class _Document:
                 "description": "The class to explain; by default the one that was found.",
                 "schema": {"enum": list(labels)} if labels else {"type": "string"},
             },
-            {
-                "name": "version",
-                "in": "query",
-                "description": "The version to ask; by default the release's own.",
-                "schema": {"enum": self._context.models.versions},
-            },
+            self._version_query(),
         ]
         if self._picture:
             explain["parameters"].append(ref("invert", "parameters"))
@@ -217,7 +213,7 @@ class _Document:
 
     def _post(self, operation: str, summary: str, tag: str) -> Schema:
         codes = ["400", "408", "413", "415", "422", "503", "504"]
-        if operation == "explain":
+        if operation in ("predict", "explain"):
             codes.append("404")
         if self._context.gate.enabled:
             codes += ["401", "403", "429"]
@@ -241,6 +237,14 @@ class _Document:
                 "200": _answer("As asked.", schema),
                 **{code: ref(code, "responses") for code in codes},
             },
+        }
+
+    def _version_query(self) -> Schema:
+        return {
+            "name": "version",
+            "in": "query",
+            "description": "The version to ask; by default the first.",
+            "schema": {"enum": self._context.models.versions},
         }
 
     def _version(self) -> Schema:

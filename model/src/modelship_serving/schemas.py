@@ -69,7 +69,9 @@ def _prediction(context: Context) -> Schema:
     }
     if signature.labels:
         found["label"] = {"enum": list(dict.fromkeys(signature.labels))}
-    found["probabilities"] = {"type": "array", "items": {"type": "number"}, "minItems": count, "maxItems": count}
+    # Probabilities, or other scores where they do not add up to 1.
+    scores = "probabilities" if model.gives_probabilities(output) else "scores"
+    found[scores] = {"type": "array", "items": {"type": "number"}, "minItems": count, "maxItems": count}
     return found
 
 

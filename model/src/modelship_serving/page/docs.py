@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import typing as t
 
 from ..context import Context
@@ -144,6 +145,11 @@ def _fill(field: Field) -> str:
     return repr(float(low)) if field.dtype.kind == "f" else repr(int(low))
 
 
+def _marked(text: str) -> str:
+    """Escape, and set what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+
 def _pre(text: str) -> str:
     return f'<pre tabindex="0"><code>{html.escape(text)}</code></pre>'
 
@@ -160,16 +166,16 @@ def _reference(whole: dict[str, t.Any]) -> list[str]:
             if parameters:
                 rows = "".join(
                     f"<tr><td><code>{each['name']}</code></td><td>{each['in']}</td><td>{html.escape(_kind(each['schema']))}</td>"
-                    f"<td>{html.escape(each['description'])}</td></tr>"
+                    f"<td>{_marked(each['description'])}</td></tr>"
                     for each in parameters
                 )
-                lines.append(f'<h3>Parameters</h3><div class="wide"><table><tbody>{rows}</tbody></table></div>')
+                lines.append(f'<h3>Parameters</h3><div class="wide parameters"><table><tbody>{rows}</tbody></table></div>')
             if "requestBody" in operation:
                 kinds = ", ".join(f"<code>{kind}</code>" for kind in operation["requestBody"]["content"])
                 lines.append(f"<h3>Body</h3><p>{kinds}</p>")
             rows = "".join(_answer_row(whole, status, each) for status, each in sorted(operation["responses"].items()))
             lines.append(
-                f'<h3>Answers</h3><div class="wide"><table><tbody>{rows}</tbody></table></div></div></details>'
+                f'<h3>Answers</h3><div class="wide answers"><table><tbody>{rows}</tbody></table></div></div></details>'
             )
             parts.append("".join(lines))
     return parts
@@ -177,8 +183,8 @@ def _reference(whole: dict[str, t.Any]) -> list[str]:
 
 def _answer_row(whole: dict[str, t.Any], status: str, answer: dict[str, t.Any]) -> str:
     answer = _resolve(whole, answer)
-    kinds = ", ".join(answer.get("content", {}))
-    return f"<tr><td>{status}</td><td>{html.escape(answer['description'])}</td><td><code>{kinds}</code></td></tr>"
+    kinds = "<br>".join(answer.get("content", {}))
+    return f"<tr><td>{status}</td><td>{_marked(answer['description'])}</td><td><code>{kinds}</code></td></tr>"
 
 
 def _resolve(whole: dict[str, t.Any], item: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -30,22 +30,13 @@ async function call(path, body, accept) {
   return response;
 }
 
-/** Ask the chosen version; the default one by /predict, others by the inference protocol. */
-async function predict(values) {
+function query() {
   const chosen = version();
-  if (chosen === model.versions[0]) {
-    const reply = await (await call("predict", values, "application/json")).json();
-    return { ...reply, label: reply.label ?? (reply.probabilities && String(reply.result)) };
-  }
-  const inputs = model.inputs.map((each) => ({
-    name: each.name, datatype: each.datatype, shape: [1, ...each.shape], data: [values[each.name]].flat(Infinity),
-  }));
-  const path = `v2/models/${encodeURIComponent(model.name)}/versions/${chosen.version}/infer`;
-  const reply = await (await call(path, { inputs }, "application/json")).json();
-  const { data } = reply.outputs.find((each) => each.name === model.output);
-  if (!model.classifier) return { result: data.length === 1 ? data[0] : data, release: chosen.release };
-  const result = data.indexOf(Math.max(...data));
-  return { result, label: model.labels?.[result] ?? String(result), probabilities: data, release: chosen.release };
+  return chosen === model.versions[0] ? "" : `?version=${chosen.version}`;
+}
+
+async function predict(values) {
+  return (await call(`predict${query()}`, values, "application/json")).json();
 }
 
 async function ask(values) {
@@ -98,24 +89,29 @@ function named(release) {
 
 function percent(share) { return `${(100 * share).toFixed(1)} %`; }
 
+function score(value) { return Number(value.toPrecision(4)).toString(); }
+
 function show(reply) {
   named(reply.release);
-  const classifier = Array.isArray(reply.probabilities);
-  byId("explain").disabled = !classifier;
-  if (!classifier) {
+  const shares = reply.probabilities ?? reply.scores;
+  byId("explain").disabled = !shares;
+  if (!shares) {
     const simple = typeof reply.result === "number";
     const text = simple ? String(Math.round(reply.result * 1e6) / 1e6) : JSON.stringify(reply.result);
     byId("answer").replaceChildren(element("b", simple ? "word" : "data", text));
     byId("classes").replaceChildren();
     return;
   }
-  const best = reply.probabilities[reply.result];
-  byId("answer").replaceChildren(element("b", reply.label.length > 3 ? "word" : "", reply.label), element("span", "", percent(best)));
-  bars(reply.probabilities, reply.result);
+  const label = reply.label ?? String(reply.result);
+  const write = reply.probabilities ? percent : score;
+  byId("answer").replaceChildren(element("b", label.length > 3 ? "word" : "", label), element("span", "", write(shares[reply.result])));
+  bars(shares, reply.result, write);
 }
 
 /** Few classes keep their order, so that bars stay in place while one draws; of many, the likeliest are shown. */
-function bars(shares, best) {
+function bars(shares, best, write) {
+  // Scores that are no probabilities are shown by their place between the least and the greatest.
+  const [low, high] = write === score ? [Math.min(...shares), Math.max(...shares)] : [0, 1];
   let order = shares.map((unused, index) => index);
   const all = shares.length;
   if (all > 12) order = order.sort((a, b) => shares[b] - shares[a]).slice(0, 10);
@@ -136,8 +132,8 @@ function bars(shares, best) {
     const label = model.labels?.[index] ?? String(index);
     row.className = index === best ? "best" : "";
     row.children[0].textContent = row.children[0].title = label;
-    row.children[1].firstChild.style.transform = `scaleX(${Math.min(1, Math.max(0, shares[index]))})`;
-    row.children[2].textContent = best < 0 ? "" : percent(shares[index]);
+    row.children[1].firstChild.style.transform = `scaleX(${Math.min(1, Math.max(0, (shares[index] - low) / (high - low || 1)))})`;
+    row.children[2].textContent = write ? write(shares[index]) : "";
   });
 }
 
@@ -146,9 +142,7 @@ async function explain() {
   const number = asked;
   button.disabled = true;
   try {
-    const chosen = version();
-    const query = chosen === model.versions[0] ? "" : `?version=${chosen.version}`;
-    const picture = await (await call(`explain${query}`, input, "image/png")).blob();
+    const picture = await (await call(`explain${query()}`, input, "image/png")).blob();
     if (number !== asked) return;
     const image = byId("heat");
     if (image.src) URL.revokeObjectURL(image.src);
