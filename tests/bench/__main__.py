@@ -98,6 +98,7 @@ def main() -> int:
         print(f"{time.monotonic() - began:.0f} s; contestants take turns, each time is its best (starts: the median);")
         print("ratio: how many times better modelship is, below 1: worse; goal `less`: better than the contestant\n")
         if servers is not None:
+            failures += servers.unjudged
             print(
                 f"One worker each, {options.rounds} rounds of {options.seconds} s; by requests a second at 8 connections\n"
             )

@@ -14,7 +14,7 @@ from ..figures import Figure
 from ..stand import KEPT, ROOT, BenchError, Stand, command
 from . import protocol, wrk
 from .contestants import CEILING, CONTESTANTS, LIMIT, NAIVE, OURS, Job, Ready, check_model
-from .processes import resident, running, wait_for
+from .processes import processor_seconds, resident, running, wait_for
 from .protocol import PREDICT, WrongAnswer, sample
 from .reckon import SECTIONS, Turn, figures, overview, summed_up
 
@@ -22,6 +22,7 @@ __all__ = ["ROUNDS", "SECONDS", "SECTIONS", "Result", "first_answer", "measure",
 
 SECONDS = 2
 ROUNDS = 3
+_WARM_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +31,14 @@ class Result:
 
     :ivar overview: all contestants as a table.
     :ivar left_out: why a contestant has no figures, by label.
+    :ivar unjudged: of these, what leaves goals without a verdict.
     :ivar document: each turn's figures, for JSON.
     """
 
     figures: list[Figure]
     overview: str
     left_out: dict[str, str]
+    unjudged: list[str]
     document: dict[str, Any]
 
 
@@ -70,10 +73,14 @@ def measure(
     found = {name: summed_up(each) for name, each in turns.items()}
     labels = {name: each.label for name, each in ready.items()}
     others = [name for name in found if name not in (OURS, LIMIT, CEILING, NAIVE)]
+    unjudged = [f"serving: {name} has no figures" for name in (NAIVE, LIMIT) if name not in found]
+    if not others:
+        unjudged.append("serving: no other server has figures")
     return Result(
         figures(found, OURS, NAIVE, LIMIT, others),
         overview(found, labels),
         left_out,
+        unjudged,
         {labels[name]: [_plain(turn) for turn in each] for name, each in turns.items()},
     )
 
@@ -101,11 +108,16 @@ def _turn(ready: Ready, job: Job, seconds: int) -> Turn:
             if contestant.checked:
                 protocol.check(port, form, job.release, ready.expected)
             script = request.script(ready.folder, f"request-{number}")
-            # Not counted: the first second warms caches on all sides.
-            wrk.run(port, request.path, script, connections=8, seconds=1)
+            # Not counted: the first requests warm caches on all sides.
+            _warm(port, form, request)
             for connections in contestant.connections:
                 points[form, connections] = wrk.run(
-                    port, request.path, script, connections=connections, seconds=seconds
+                    port,
+                    request.path,
+                    script,
+                    connections=connections,
+                    seconds=max(seconds, contestant.least_seconds),
+                    spent=lambda: processor_seconds(process.pid),
                 )
             # What was measured is right in the end, too, and the same in each form.
             got = protocol.ask(port, form, request)
@@ -113,6 +125,12 @@ def _turn(ready: Ready, job: Job, seconds: int) -> Turn:
                 raise WrongAnswer(f"{form}: {got}, but {PREDICT} gives {answer}")
             answer = got
         return Turn(start, resident(process.pid), points)
+
+
+def _warm(port: int, form: str, request: wrk.Request) -> None:
+    end = time.monotonic() + _WARM_SECONDS
+    while time.monotonic() < end:
+        protocol.ask(port, form, request)
 
 
 def _alive(process: subprocess.Popen[bytes], label: str, log: Path) -> Callable[[], str | None]:

@@ -47,6 +47,7 @@ class Contestant:
     :ivar argv: words of the command line; ``{python}``, ``{bin}``, ``{port}``, ``{folder}``… are filled in.
     :ivar forms: the requests it understands.
     :ivar lock: what its virtual environment holds.
+    :ivar least_seconds: a measurement takes at least this long.
     :ivar checked: its answers are compared with the golden set.
     """
 
@@ -58,6 +59,7 @@ class Contestant:
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     connections: tuple[int, ...] = CONNECTIONS
     checked: bool = True
+    least_seconds: int = 1
 
 
 CONTESTANTS = (
@@ -156,6 +158,7 @@ CONTESTANTS = (
         ("{trainer}", str(APPS / "naive_app.py"), "{keras}", "{port}"),
         environment={"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
         connections=(8,),
+        least_seconds=5,
     ),
 )
 

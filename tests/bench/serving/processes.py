@@ -69,13 +69,33 @@ def wait_for(ask: Callable[[], object], alive: Callable[[], str | None]) -> None
             return
 
 
+def family(pid: int) -> Iterator[Path]:
+    """Yield the folder in ``/proc`` of a process and of each of its descendants."""
+    folder = Path(f"/proc/{pid}")
+    yield folder
+    with contextlib.suppress(OSError):  # one that has just ended
+        for task in (folder / "task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from family(int(child))
+
+
 def resident(pid: int) -> int:
     """Return the resident bytes of the process and its descendants, pages that they share counted for each."""
     total = 0
-    with contextlib.suppress(OSError):  # one that has just ended
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                total += int(line.split()[1]) * 1024
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            total += sum(resident(int(child)) for child in (task / "children").read_text().split())
+    for folder in family(pid):
+        with contextlib.suppress(OSError):
+            for line in (folder / "status").read_text().splitlines():
+                if line.startswith("VmRSS:"):
+                    total += int(line.split()[1]) * 1024
     return total
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that the process and its descendants have taken so far."""
+    total = 0
+    for folder in family(pid):
+        with contextlib.suppress(OSError):
+            # after the name, which may hold anything: utime and stime are fields 14 and 15 (proc(5))
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")

@@ -44,7 +44,10 @@ def summed_up(turns: list[Turn]) -> Turn:
     for key in turns[0].points:
         found = [turn.points[key] for turn in turns]
         points[key] = Point(
-            max(point.rate for point in found), min(point.p50 for point in found), min(point.p99 for point in found)
+            max(point.rate for point in found),
+            min(point.p50 for point in found),
+            min(point.p99 for point in found),
+            min(point.cpu for point in found),
         )
     return Turn(statistics.median(turn.start for turn in turns), max(turn.memory for turn in turns), points)
 
@@ -76,7 +79,7 @@ def figures(found: Mapping[str, Turn], ours: str, naive: str, limit: str, others
     for connections in (1, 8, 64):
         binary, text = mine.points[BINARY, connections].rate, mine.points[INFER, connections].rate
         goal = (f">= {BINARY_RATE:g} x", binary >= BINARY_RATE * text)
-        rows.append(Figure(BY_ITSELF, f"binary tensors, {connections} connections", "/s", binary, text, goal))
+        rows.append(Figure(BY_ITSELF, f"binary tensors, {_connections(connections)}", "/s", binary, text, goal))
     memory = mine.memory / 1e6
     return [
         *rows,
@@ -89,6 +92,10 @@ def figures(found: Mapping[str, Turn], ours: str, naive: str, limit: str, others
         ),
         Figure(BY_ITSELF, "resident memory", "MB", memory, goal=(f"<= {MEMORY_MB} MB", memory <= MEMORY_MB)),
     ]
+
+
+def _connections(count: int) -> str:
+    return f"{count} connection{'s' * (count > 1)}"
 
 
 def _naive(mine: Point, naive: Point) -> list[Figure]:
@@ -141,8 +148,11 @@ def _rivals(key: tuple[str, int], mine: Point, rivals: Mapping[str, Point]) -> l
 
 
 def overview(found: Mapping[str, Turn], labels: Mapping[str, str]) -> str:
-    """Return all contestants as one table, by form of the request and then by rate."""
-    lines: list[tuple[str, ...]] = [("connections", *["1", "8", "64"] * 3, "s", "MB")]
+    """Return all contestants as one table, by form of the request and then by rate.
+
+    ``CPU`` is the processor time that a request takes at 8 connections, in microseconds.
+    """
+    lines: list[tuple[str, ...]] = [("connections", *["1", "8", "64"] * 3, "us", "s", "MB")]
     for form in (PREDICT, INFER, BINARY):
         having = [name for name, turn in found.items() if any(key[0] == form for key in turn.points)]
         having.sort(key=lambda name: -found[name].points[form, 8].rate)
@@ -156,6 +166,7 @@ def overview(found: Mapping[str, Turn], labels: Mapping[str, str]) -> str:
                     *("" if point is None else f"{point.rate:,.0f}" for point in here),
                     *("" if point is None else f"{point.p50 * 1e3:.2f}" for point in here),
                     *("" if point is None else f"{point.p99 * 1e3:.2f}" for point in here),
+                    f"{turn.points[form, 8].cpu * 1e6:,.0f}",
                     f"{turn.start:.2f}",
                     f"{turn.memory / 1e6:.0f}",
                 )
@@ -163,4 +174,4 @@ def overview(found: Mapping[str, Turn], labels: Mapping[str, str]) -> str:
     first = max(len(line[0]) for line in lines)
     heading = " " * first + "".join(text.rjust(27) for text in ("requests a second", "p50, ms", "p99, ms"))
     rows = ["".join([line[0].ljust(first), *(cell.rjust(9) for cell in line[1:])]).rstrip() for line in lines]
-    return "\n".join([heading + "start".rjust(9) + "RSS".rjust(9), *rows])
+    return "\n".join([heading + "CPU".rjust(9) + "start".rjust(9) + "RSS".rjust(9), *rows])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from ..stand import BenchError, command
@@ -34,11 +35,15 @@ end
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One measurement: requests a second, and seconds."""
+    """One measurement: requests a second, and seconds.
+
+    :ivar cpu: processor time that the server takes for a request.
+    """
 
     rate: float
     p50: float
     p99: float
+    cpu: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,22 +63,28 @@ class Request:
         return script
 
 
-def run(port: int, path: str, script: Path, *, connections: int, seconds: int) -> Point:
+def run(
+    port: int, path: str, script: Path, *, connections: int, seconds: int, spent: Callable[[], float] = lambda: 0.0
+) -> Point:
     """Send requests to 127.0.0.1:*port* for *seconds*.
 
+    :param spent: returns the seconds of processor time that the server has taken so far.
     :raises BenchError: wrk is not installed, or an answer is an error, is missing, or a connection broke.
     """
     if not shutil.which("wrk"):
         raise BenchError("wrk is not installed: `make stand` installs it")
+    before = spent()
     output = command(
         *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", script),
         f"http://127.0.0.1:{port}{path}",
     )
-    return read(output)
+    return read(output, spent() - before)
 
 
-def read(output: str) -> Point:
+def read(output: str, spent: float = 0.0) -> Point:
     """Read what the program for wrk has written.
+
+    :param spent: seconds of processor time for all the requests.
 
     :raises BenchError: there are failed answers, or none at all.
     """
@@ -82,4 +93,4 @@ def read(output: str) -> Point:
         raise BenchError(
             f"of {found['requests']} requests {found['failed']} were answered with an error, {found['broken']} not at all"
         )
-    return Point(found["requests"] / found["seconds"], found["p50"], found["p99"])
+    return Point(found["requests"] / found["seconds"], found["p50"], found["p99"], spent / found["requests"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 
 import pytest
 
 from tests.bench.figures import Figure, table
-from tests.bench.serving import protocol, reckon, wrk
+from tests.bench.serving import processes, protocol, reckon, wrk
 from tests.bench.serving.protocol import BINARY, INFER, PREDICT
 from tests.bench.serving.reckon import Turn, figures, overview, summed_up
 from tests.bench.serving.wrk import Point
@@ -101,14 +103,14 @@ def test_every_section_has_a_contestant_in_the_table() -> None:
 
 def test_overview_is_sorted_by_rate_and_leaves_out_what_was_not_measured() -> None:
     text = overview(
-        {"naive": Turn(2.0, 500_000_000, {(PREDICT, 8): Point(24, 0.3, 0.5)}), "ours": OURS},
+        {"naive": Turn(2.0, 500_000_000, {(PREDICT, 8): Point(24, 0.3, 0.5, 0.009)}), "ours": OURS},
         {"naive": "Naive", "ours": "Ours"},
     )
     lines = [line.split() for line in text.splitlines()]
     names = [line[0] for line in lines if line[0] in ("Ours", "Naive")]
     assert names == ["Ours", "Naive", "Ours", "Ours"]
-    assert ["Naive", "24", "300.00", "500.00", "2.00", "500"] in lines
-    assert ["Ours", *["9,000"] * 3, *["1.00"] * 3, *["2.00"] * 3, "0.30", "60"] in lines
+    assert ["Naive", "24", "300.00", "500.00", "9,000", "2.00", "500"] in lines
+    assert ["Ours", *["9,000"] * 3, *["1.00"] * 3, *["2.00"] * 3, "0", "0.30", "60"] in lines
 
 
 def figures_of_wrk(**changes: float) -> str:
@@ -117,7 +119,20 @@ def figures_of_wrk(**changes: float) -> str:
 
 
 def test_figures_of_wrk() -> None:
-    assert wrk.read(figures_of_wrk()) == Point(2500, 0.001, 0.004)
+    assert wrk.read(figures_of_wrk(), 1.0) == Point(2500, 0.001, 0.004, 0.0002)
+
+
+def test_processes_are_weighed_with_their_descendants() -> None:
+    work = "sum(range(3_000_000)); print(1, flush=True); input()"
+    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])"
+    with subprocess.Popen([sys.executable, "-c", nested], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert len(list(processes.family(process.pid))) == 2
+        alone = subprocess.run(["ps", "-o", "rss=", "-p", str(process.pid)], capture_output=True, text=True, check=True)
+        assert processes.resident(process.pid) > int(alone.stdout) * 1024
+        assert processes.processor_seconds(process.pid) > 0
+        process.communicate(b"\n", timeout=30)
 
 
 @pytest.mark.parametrize("changes", [{"failed": 1}, {"broken": 1}, {"requests": 0}])
