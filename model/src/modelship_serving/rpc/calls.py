@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""gRPC on top of HTTP/2: metadata, message framing, deadlines, statuses; the gate, counters and logs.
+
+https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import traceback
+import typing as t
+from collections.abc import Awaitable, Callable, Mapping
+
+from .. import metrics
+from ..context import Context
+from ..errors import RequestError
+from .hpack import encode, encode_indexed
+from .http2 import Connection, Stream
+
+#: HTTP status of a refusal: gRPC status (https://grpc.io/docs/guides/status-codes), and the reason that it counts as (none
+#: where whoever raises it counts it, knowing why).
+_STATUSES: dict[int, tuple[int, str]] = {
+    400: (3, "malformed"),
+    401: (16, "unauthenticated"),
+    403: (7, "forbidden"),
+    404: (5, "not_found"),
+    408: (4, "timeout"),
+    413: (8, "too_large"),
+    415: (12, "media_type"),
+    422: (3, "invalid"),
+    429: (8, "rate_limited"),
+    431: (8, "malformed"),
+    500: (13, "internal"),
+    501: (12, "not_found"),
+    503: (14, ""),
+    504: (4, ""),
+}
+_TYPE = ("content-type", "application/grpc")
+_OK = encode([("grpc-status", "0")])
+_STATUS_200 = b"\x88"
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+#: Shortest time between two warnings of failed calls: a flood of these must not become one of logs.
+_WARN_NS = 1_000_000_000
+
+
+class Call:
+    """What a method is told about a call besides its message.
+
+    :ivar deadline: ``time.monotonic()`` at which the client gives up.
+    :ivar release: to be set to the digest of the release that answers, where it is not the default one.
+    """
+
+    __slots__ = ("deadline", "id", "release")
+
+    def __init__(self, id: str, deadline: float | None) -> None:
+        self.id = id
+        self.deadline = deadline
+        self.release = ""
+
+
+class Method(t.NamedTuple):
+    """One method of a service.
+
+    :param answer: from the request's message to that of the answer.
+    :param public: no credentials are asked for.
+    :param quiet: does not count as traffic: probes.
+    """
+
+    answer: Callable[[bytes, Call], bytes | Awaitable[bytes]]
+    public: bool = False
+    quiet: bool = False
+
+
+class _Head:
+    """What the header fields of a call mean; equal ones share it."""
+
+    __slots__ = ("encoding", "error", "headers", "id", "method", "path", "timeout", "trace", "wrong")
+
+    def __init__(self, fields: list[tuple[str, str]], methods: Mapping[str, Method]) -> None:
+        headers: dict[str, str] = {}
+        for name, value in fields:
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        self.headers = headers
+        self.path = headers.get(":path", "")
+        self.method = methods.get(self.path)
+        self.encoding = headers.get("grpc-encoding", "identity")
+        self.id = headers.get("x-request-id", "")
+        self.trace = [(name, headers[name]) for name in ("traceparent", "tracestate") if name in headers]
+        self.timeout: float | None = None
+        self.error: RequestError | None = None
+        #: The HTTP status for what is no gRPC at all.
+        self.wrong = ""
+        if not fields:
+            self.error = RequestError(431, "metadata: too large")
+        elif headers.get(":method") != "POST":
+            self.wrong = "405"
+        elif not headers.get("content-type", "").startswith("application/grpc"):
+            self.wrong = "415"
+        else:
+            try:
+                self._check()
+            except RequestError as exc:
+                self.error = exc
+
+    def _check(self) -> None:
+        if self.method is None:
+            raise RequestError(501, f"method '{self.path[:120]}': not served here")
+        if self.id and (len(self.id) > 128 or not self.id.isprintable()):
+            raise RequestError(400, "x-request-id: at most 128 printable characters")
+        timeout = self.headers.get("grpc-timeout")
+        if timeout is not None:
+            amount, unit = timeout[:-1], timeout[-1:]
+            if unit not in _UNITS or not (amount.isascii() and amount.isdigit() and len(amount) <= 8):
+                raise RequestError(400, f"grpc-timeout '{timeout[:20]}': must be up to 8 digits and a unit")
+            self.timeout = int(amount) * _UNITS[unit]
+
+
+class Calls:
+    """Answers the calls of all connections of a worker.
+
+    :param methods: by path.
+    """
+
+    def __init__(self, context: Context, methods: Mapping[str, Method]) -> None:
+        #: ``time.monotonic()`` of the last call other than probes.
+        self.last_request = 0.0
+        self._context = context
+        self._row = context.row
+        self._log = context.log
+        self._gate: t.Any = context.gate if context.gate.enabled else None
+        self._limit = context.settings.max_body_bytes
+        self._deadline = context.settings.deadline_ms / 1000
+        self._methods = methods
+        self._release = context.models.default.release.digest
+        self._made = 0
+        self._prefix = os.urandom(6).hex()
+        self._warned = 0
+
+    def answer_block(self) -> tuple[bytes, bytes, bytes]:
+        """Return the header block of most answers, as :class:`.http2.Connections` wants it."""
+        fields = [_TYPE, ("modelship-release", self._release)]
+        return _STATUS_200 + encode_indexed(fields), _STATUS_200 + b"\xbf\xbe", _STATUS_200 + encode(fields)
+
+    # --- what connections call ---
+
+    def head(self, fields: list[tuple[str, str]]) -> _Head:
+        """See :class:`.http2.Application`."""
+        return _Head(fields, self._methods)
+
+    def begin(self, connection: Connection, stream: Stream) -> None:
+        """See :class:`.http2.Application`: what the metadata alone decide is decided here."""
+        self._row.begin()
+        head: _Head = stream.head
+        if head.wrong:
+            fields = [(":status", head.wrong), ("content-type", "text/plain")]
+            connection.refuse(stream, encode(fields))
+            self._count(connection, stream, int(head.wrong))
+        elif head.error is not None:
+            self._failed(connection, stream, head.error)
+        elif self._gate is not None and not t.cast(Method, head.method).public:
+            try:
+                self._gate.admit(head.headers, connection.certificate)
+            except RequestError as exc:
+                if not hasattr(exc, "fetch"):
+                    self._failed(connection, stream, exc)
+                stream.state = exc
+
+    def check(self, connection: Connection, stream: Stream) -> None:
+        """See :class:`.http2.Application`."""
+        data = stream.body[0]
+        if len(data) >= 5 and (length := int.from_bytes(data[1:5], "big")) > self._limit:
+            self._failed(connection, stream, self._too_large(length))
+
+    def complete(self, connection: Connection, stream: Stream, body: bytes) -> None:
+        """See :class:`.http2.Application`."""
+        head: _Head = stream.head
+        try:
+            message = self._unframe(body, head)
+            call = self._call(stream)
+            if stream.state is not None:
+                later: Awaitable[bytes] = self._admit_later(connection, stream, message, call)
+            else:
+                result = t.cast(Method, head.method).answer(message, call)
+                if type(result) is bytes:
+                    self._answer(connection, stream, call, result)
+                    return
+                later = t.cast("Awaitable[bytes]", result)
+            stream.task = asyncio.get_running_loop().create_task(self._later(connection, stream, call, later))
+        except Exception as exc:  # noqa: BLE001 - a client must never see a stack trace, nor a worker die of one call
+            self._failed(connection, stream, exc)
+
+    def late(self, connection: Connection, stream: Stream) -> None:
+        """See :class:`.http2.Application`."""
+        if stream.size > self._limit:
+            error = self._too_large(stream.size)
+        elif time.monotonic_ns() - stream.since > self._context.settings.read_seconds * 1e9:
+            error = RequestError(408, "message: did not arrive in time")
+        else:
+            error = RequestError(413, "message: too much is being sent at once over one connection")
+        self._failed(connection, stream, error)
+
+    def left(self, stream: Stream) -> None:
+        """See :class:`.http2.Application`."""
+        self._row.rejected("client_left")
+        self._count(None, stream, 499)
+
+    # --- steps ---
+
+    def _call(self, stream: Stream) -> Call:
+        head: _Head = stream.head
+        seconds, timeout = self._deadline, head.timeout
+        if timeout is not None and (not seconds or timeout < seconds):
+            seconds = timeout
+        deadline = stream.since / 1e9 + seconds if seconds or timeout is not None else None
+        if deadline is not None and deadline <= time.monotonic():
+            self._row.rejected("deadline")
+            raise RequestError(504, "deadline: the request was not there in time")
+        if head.id:
+            return Call(head.id, deadline)
+        self._made += 1
+        return Call(f"{self._prefix}{self._made:010x}", deadline)
+
+    def _too_large(self, length: int) -> RequestError:
+        return RequestError(413, f"message: {length} bytes, at most {self._limit} are accepted")
+
+    def _unframe(self, body: bytes, head: _Head) -> bytes:
+        """Return the one message of a request."""
+        if len(body) < 5:
+            raise RequestError(400, "message: none was sent")
+        length = int.from_bytes(body[1:5], "big")
+        if length > self._limit:
+            raise self._too_large(length)
+        if length != len(body) - 5:
+            raise RequestError(400, f"message: {length} bytes announced, {len(body) - 5} sent; one is expected")
+        if body[0] == 0:
+            return body[5:]
+        if body[0] != 1 or head.encoding == "identity":
+            raise RequestError(400, "message: compressed without saying how")
+        if head.encoding not in ("gzip", "deflate"):
+            name = head.encoding[:20]
+            raise RequestError(501, f"grpc-encoding '{name}': must be gzip, deflate or identity", _ACCEPTED)
+        return self._inflate(body)
+
+    def _inflate(self, body: bytes) -> bytes:
+        import zlib
+
+        stream = zlib.decompressobj(47)  # gzip or zlib, whichever it is
+        try:
+            message = stream.decompress(body[5:], self._limit + 1)
+        except zlib.error:
+            raise RequestError(400, "message: cannot be decompressed") from None
+        if len(message) > self._limit:
+            raise RequestError(413, f"message: more than {self._limit} bytes")
+        if not stream.eof:
+            raise RequestError(400, "message: cannot be decompressed, it is cut off")
+        return message
+
+    async def _admit_later(self, connection: Connection, stream: Stream, message: bytes, call: Call) -> bytes:
+        """Answer once the gate has fetched what it needs to decide."""
+        head: _Head = stream.head
+        await self._gate.admit_later(head.headers, connection.certificate, stream.state)
+        result = t.cast(Method, head.method).answer(message, call)
+        return result if isinstance(result, bytes) else await result
+
+    async def _later(self, connection: Connection, stream: Stream, call: Call, result: Awaitable[bytes]) -> None:
+        try:
+            async with asyncio.timeout_at(call.deadline) as timer:
+                message = await result
+        except Exception as exc:  # noqa: BLE001 - as in complete()
+            if isinstance(exc, TimeoutError) and timer.expired():
+                self._row.rejected("deadline")
+                exc = RequestError(504, "deadline: the answer was not ready in time")
+            self._failed(connection, stream, exc)
+            return
+        self._answer(connection, stream, call, message)
+
+    def _answer(self, connection: Connection, stream: Stream, call: Call, message: bytes) -> None:
+        head: _Head = stream.head
+        fields = [("x-request-id", call.id), *head.trace]
+        data = b"\x00" + len(message).to_bytes(4, "big") + message
+        if call.release and call.release != self._release:
+            block = _STATUS_200 + encode([_TYPE, ("modelship-release", call.release), *fields])
+            connection.answer(stream, block, data, _OK)
+        else:
+            connection.answer(stream, None, data, _OK, encode(fields))
+        self._count(connection, stream, 200)
+
+    def _failed(self, connection: Connection, stream: Stream, error: Exception) -> None:
+        head: _Head = stream.head
+        if not isinstance(error, RequestError):
+            lines = "".join(traceback.format_exception(error))
+            self._log.error("internal error", error=repr(error), traceback=lines, path=head.path)
+            error = RequestError(500, "internal error")
+        code, reason = _STATUSES.get(error.status, (2, "other"))
+        if reason:
+            self._row.rejected(reason)
+        fields = [_TYPE, ("grpc-status", str(code)), ("grpc-message", _percent(error.message))]
+        fields.append(("modelship-release", self._release))
+        if head.id and head.error is None:
+            fields.append(("x-request-id", head.id))
+        fields += head.trace
+        if error.header is not None:
+            fields.append(error.header)
+            if error.header[0] == "retry-after" and error.header[1].isdigit():
+                # How gRPC's clients are told (gRFC A6).
+                fields.append(("grpc-retry-pushback-ms", str(int(error.header[1]) * 1000)))
+        if error.status >= 500:
+            self._warn(head, error)
+        connection.refuse(stream, _STATUS_200 + encode(fields))
+        self._count(connection, stream, error.status)
+
+    def _warn(self, head: _Head, error: RequestError) -> None:
+        now = time.monotonic_ns()
+        if now - self._warned >= _WARN_NS:
+            self._warned = now
+            self._log.warning("call failed", status=error.status, error=error.message, path=head.path)
+
+    def _count(self, connection: Connection | None, stream: Stream, status: int) -> None:
+        now = time.monotonic_ns()
+        elapsed = now - stream.since
+        self._row.end(metrics.GRPC, status, elapsed)
+        head: _Head = stream.head
+        if head.method is not None and not head.method.quiet:
+            self.last_request = now / 1e9
+        if self._log.debugging:
+            client = connection.peer if connection else ""
+            self._log.debug("call", path=head.path, status=status, client=client, ms=elapsed / 1e6)
+
+
+_ACCEPTED = ("grpc-accept-encoding", "identity,deflate,gzip")
+
+
+def _percent(message: str) -> str:
+    """Return a status message as its header wants it: percent-encoded where it is not plain ASCII."""
+    if message.isascii() and message.isprintable() and "%" not in message:
+        return message
+    return "".join(chr(byte) if 32 <= byte < 127 and byte != 37 else f"%{byte:02X}" for byte in message.encode())

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The calls: the six of the Open Inference Protocol V2, and the health check that Kubernetes' probes use.
+
+Inference is that of REST (:mod:`..v2`) with the same checks; only messages differ. An answer has its tensors where the
+request had them: ``raw_output_contents`` for ``raw_input_contents``, typed contents for typed contents.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Awaitable
+
+from .. import binary
+from ..context import Context
+from ..errors import RequestError
+from ..model import Model
+from ..tensors import Array
+from ..v2 import (
+    Inference,
+    _classes,
+    _FlatRequest,
+    _FlatTensor,
+    _no_shared_memory,
+    _Output,
+    _Request,
+    _sooner,
+    _Tensor,
+    _timeout,
+    _Wanted,
+    model_metadata,
+    server_metadata,
+)
+from . import messages
+from .calls import Call, Method
+
+_SERVICE = "/inference.GRPCInferenceService/"
+_SERVING, _NOT_SERVING = 1, 2
+_OUTPUTS_CACHED = 64
+
+
+def methods(context: Context) -> dict[str, Method]:
+    """Return what answers at which path."""
+    models = context.models
+    server = server_metadata()
+    extensions = [name for name in server["extensions"] if name != binary.EXTENSION]
+    about_server = messages.write_server_metadata(server["name"], server["version"], extensions)
+    about = {version: _metadata(model_metadata(models.get(version), models.versions)) for version in models.versions}
+    infer = {version: RpcInference(models.get(version)) for version in models.versions}
+    yes, no = messages.write_flag(True), messages.write_flag(False)
+    default = models.default.version
+
+    def find(name: str, version: str, call: Call) -> str:
+        if name != models.name:
+            raise RequestError(404, f"model '{name[:80]}': not served here, only '{models.name}'")
+        model = models.get(version)
+        if model.version != default:
+            call.release = model.release.digest
+        return model.version
+
+    def server_ready(_message: bytes, _call: Call) -> bytes:
+        return no if context.draining else yes
+
+    def model_ready(message: bytes, call: Call) -> bytes:
+        asked = messages.read_texts(message)
+        find(asked.get(1, ""), asked.get(2, ""), call)
+        return no if context.draining else yes
+
+    def metadata(message: bytes, call: Call) -> bytes:
+        asked = messages.read_texts(message)
+        return about[find(asked.get(1, ""), asked.get(2, ""), call)]
+
+    def model_infer(message: bytes, call: Call) -> bytes | Awaitable[bytes]:
+        request = messages.read_infer_request(message)
+        return infer[find(request.model_name, request.model_version, call)].infer(message, request, call)
+
+    def check(message: bytes, _call: Call) -> bytes:
+        service = messages.read_texts(message).get(1, "")
+        if service not in ("", _SERVICE.strip("/")):
+            raise RequestError(404, f"service '{service[:80]}': not served here, only '{_SERVICE.strip('/')}'")
+        return messages.write_status(_NOT_SERVING if context.draining else _SERVING)
+
+    return {
+        f"{_SERVICE}ServerLive": Method(lambda _message, _call: yes, public=True, quiet=True),
+        f"{_SERVICE}ServerReady": Method(server_ready, public=True, quiet=True),
+        f"{_SERVICE}ModelReady": Method(model_ready, public=True, quiet=True),
+        f"{_SERVICE}ServerMetadata": Method(lambda _message, _call: about_server),
+        f"{_SERVICE}ModelMetadata": Method(metadata),
+        f"{_SERVICE}ModelInfer": Method(model_infer),
+        "/grpc.health.v1.Health/Check": Method(check, public=True, quiet=True),
+    }
+
+
+def _metadata(about: dict[str, t.Any]) -> bytes:
+    def tensors(kind: str) -> list[bytes]:
+        return [messages.write_tensor(one["name"], one["datatype"], one["shape"]) for one in about[kind]]
+
+    return messages.write_model_metadata(
+        about["name"], about["versions"], about["platform"], tensors("inputs"), tensors("outputs")
+    )
+
+
+class RpcInference(Inference):
+    """Answers ``ModelInfer`` for one version of the model."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model, 0)
+        self._head = messages.write_infer_head(model.release.name, model.version)
+        self._described: dict[tuple[tuple[int, ...], ...], bytes] = {}
+
+    def infer(self, message: bytes, request: messages.InferRequest, call: Call) -> bytes | Awaitable[bytes]:
+        """Answer a request, at once where the model runs at once.
+
+        :raises RequestError: as by REST.
+        """
+        raw = bool(request.raw)
+        wanted, deadline = self._all_raw if raw else self._all_json, call.deadline
+        if request.outputs:
+            wanted = self._want([_Output(name, parameters) for name, parameters in request.outputs], raw)
+        if request.parameters:
+            deadline = _sooner(deadline, _timeout(request.parameters))
+        if raw:
+            tensors, data = self._raw_tensors(message, request)
+            arrays, count = self._arrays(_Request(tensors, request.id), b"", data, 0, wanted)
+        else:
+            asked = _FlatRequest(self._typed_tensors(request), request.id)
+            arrays, count = self._arrays(asked, b"", b"", -1, wanted)
+        results = self._model.infer_now(arrays, count)
+        if results is None:
+            return self._infer_later(arrays, count, deadline, call.id, request.id, wanted, raw)
+        return self._message(results, request.id, wanted, raw)
+
+    async def _infer_later(
+        self,
+        arrays: list[Array],
+        count: int,
+        deadline: float | None,
+        call_id: str,
+        request_id: str,
+        wanted: list[_Wanted],
+        raw: bool,
+    ) -> bytes:
+        results = await self._model.infer(arrays, count, deadline, call_id)
+        return self._message(results, request_id, wanted, raw)
+
+    def _raw_tensors(self, message: bytes, request: messages.InferRequest) -> tuple[list[_Tensor], bytes]:
+        """Return the tensors as :class:`.v2.Inference` takes those with binary data, and the bytes of all of them."""
+        inputs, places = request.inputs, request.raw
+        if len(inputs) != len(places):
+            raise RequestError(
+                400, f"raw_input_contents: {len(places)} for {len(inputs)} inputs, expected one for each of them"
+            )
+        tensors = []
+        for tensor, (start, stop) in zip(inputs, places, strict=True):
+            if tensor.contents is not None and tensor.contents.values:
+                raise RequestError(400, f"{tensor.name[:40]}: has contents beside raw_input_contents")
+            parameters = {**tensor.parameters, "binary_data_size": stop - start}
+            tensors.append(_Tensor(tensor.name, tensor.shape, tensor.datatype, parameters))
+        return tensors, b"".join([message[start:stop] for start, stop in places])
+
+    def _typed_tensors(self, request: messages.InferRequest) -> list[_FlatTensor]:
+        tensors = []
+        for tensor in request.inputs:
+            _no_shared_memory(tensor.name[:40], tensor.parameters)
+            contents = tensor.contents
+            numbers = [] if contents is None else contents.numbers(tensor.name[:40], tensor.datatype).tolist()
+            tensors.append(_FlatTensor(tensor.name, tensor.shape, tensor.datatype, numbers))
+        return tensors
+
+    def _message(self, results: list[Array], name: str, wanted: list[_Wanted], raw: bool) -> bytes:
+        """Return the ``ModelInferResponse``."""
+        # One without a typed form goes raw, and the protocol wants all or none of them raw.
+        raw = raw or any(want.datatype not in messages.CONTENTS for want in wanted if not want.classes)
+        parts = [self._head, messages.write_id(name)]
+        usual = raw and (wanted is self._all_raw or wanted is self._all_json)
+        if usual:
+            key = tuple(array.shape for array in results)
+            described = self._described.get(key)
+            if described is None:
+                tensors = [messages.write_tensor(w.name, w.datatype, results[w.place].shape) for w in wanted]
+                described = messages.write_outputs(tensors)
+                if len(self._described) < _OUTPUTS_CACHED:
+                    self._described[key] = described
+            parts.append(described)
+            parts += [messages.write_raw(results[want.place]) for want in wanted]
+            return b"".join(parts)
+        tensors, chunks = [], []
+        for want in wanted:
+            array = results[want.place]
+            if want.classes:
+                tops = _classes(array, want.classes, self._labels)
+                texts = [text for row in tops for text in row]
+                shape: tuple[int, ...] = (len(tops), len(tops[0]))
+                contents = b"" if raw else messages.write_strings(texts)
+                tensors.append(messages.write_tensor(want.name, "BYTES", shape, contents))
+                if raw:
+                    chunks.append(messages.write_raw_bytes(binary.strings(texts)))
+            else:
+                contents = b"" if raw else messages.write_contents(array, want.datatype)
+                tensors.append(messages.write_tensor(want.name, want.datatype, array.shape, contents))
+                if raw:
+                    chunks.append(messages.write_raw(array))
+        return b"".join((*parts, messages.write_outputs(tensors), *chunks))
