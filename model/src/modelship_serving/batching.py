@@ -131,7 +131,7 @@ class Queue:
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing runs."""
-        return not self._waiting and not self._running
+        return not (self._waiting or self._running)
 
     def submit(
         self, inputs: list[Array], count: int, deadline: float | None, quiet: bool = False

@@ -34,34 +34,52 @@ def split(request: Request, body: bytes) -> tuple[bytes, int]:
     return body[:length], length
 
 
-def take(field: Field, shape: tuple[int, ...], size: object, body: bytes, at: int) -> tuple[Array, int]:
-    """Return the tensor that begins at *at* in *body*, and where it ends.
-
-    Nothing is copied, but where the bytes do not lie as the processor wants numbers to lie.
+class Slot:
+    """Where a tensor lies in the binary data of a request.
 
     :param shape: with the batch axis.
     :param size: its ``binary_data_size``.
-    :raises RequestError: 400, the size is not one or the body is too short; 422, it is not that of the shape, or a value
-        is out of range.
+    :param start: place behind the JSON.
+    :raises RequestError: 400, the size is not one; 422, it is not that of the shape.
     """
-    if type(size) is not int or size < 0:
-        raise RequestError(400, f"{field.name}: binary_data_size must be a number of bytes")
-    if at < 0:
-        raise RequestError(400, f"{field.name}: binary_data_size needs the header {HEADER}")
-    expected = math.prod(shape) * field.dtype.itemsize
-    if size != expected:
-        raise RequestError(
-            422, f"{field.name}: binary_data_size {size} must be {expected} for {field.datatype} {list(shape)[:16]}"
-        )
-    end = at + size
-    if end > len(body):
-        raise RequestError(400, f"{field.name}: expected {size} bytes of binary data, the body has {len(body) - at}")
-    kind = field.dtype.newbyteorder("<")
-    aligned = at % field.dtype.itemsize == 0
-    array = np.frombuffer(body, kind, math.prod(shape), at) if aligned else np.frombuffer(body[at:end], kind)
-    array = array.reshape(shape)
-    field.check(array)
-    return array, end
+
+    __slots__ = ("_count", "_field", "_kind", "_shape", "_size", "_start", "end")
+
+    def __init__(self, field: Field, shape: tuple[int, ...], size: object, start: int) -> None:
+        if type(size) is not int or size < 0:
+            raise RequestError(400, f"{field.name}: binary_data_size must be a number of bytes")
+        self._count = math.prod(shape)
+        expected = self._count * field.dtype.itemsize
+        if size != expected:
+            raise RequestError(
+                422, f"{field.name}: binary_data_size {size} must be {expected} for {field.datatype} {list(shape)[:16]}"
+            )
+        self._field = field
+        self._shape = shape
+        self._size = size
+        self._start = start
+        self._kind = field.dtype.newbyteorder("<")
+        self.end = start + size
+
+    def read(self, body: bytes, at: int) -> Array:
+        """Return the tensor out of *body*, whose JSON ends *at*.
+
+        Nothing is copied, but where the bytes do not lie as the processor wants numbers to lie.
+
+        :raises RequestError: 400, the body is too short; 422, a value is out of range.
+        """
+        start = at + self._start
+        end = start + self._size
+        if end > len(body):
+            raise RequestError(
+                400, f"{self._field.name}: expected {self._size} bytes of binary data, the body has {len(body) - start}"
+            )
+        if start % self._kind.itemsize:
+            array = np.frombuffer(body[start:end], self._kind)
+        else:
+            array = np.frombuffer(body, self._kind, self._count, start)
+        self._field.check(array)
+        return array.reshape(self._shape)
 
 
 def strings(values: list[str]) -> bytes:

@@ -70,6 +70,13 @@ class Field:
         self._strict = spec.range is None
         # Pixels are nearly always whole numbers from 0 to 255: when all of those are allowed, nothing is left to check.
         self._bytes_fit = self._bounds is not None and self._bounds[0] <= 0 and self._bounds[1] >= 255
+        # The bits of floats that are not negative, read as whole numbers, are in the order of the floats, and those of
+        # negative ones and NaN are above them: one comparison says whether all values lie between 0 and the limit.
+        self._bits = None
+        if self.dtype.name == "float32" and self._bounds is not None and self._bounds[0] <= 0 <= self._bounds[1]:
+            limit = min(self._bounds[1], float(np.finfo(np.float32).max))
+            if float(np.float32(limit)) == limit:
+                self._bits = int(np.float32(limit).view(np.uint32))
 
     @property
     def element(self) -> t.Any:
@@ -120,6 +127,8 @@ class Field:
             raise RequestError(422, f"{self.name}: a BOOL must be a byte of 0 or 1")
 
     def _check_range(self, array: Array, values: list[t.Any] | None, where: str) -> None:
+        if self._bits is not None and np.maximum.reduce(array.view(np.uint32), axis=None) <= self._bits:
+            return
         low, high = t.cast("tuple[float, float]", self._bounds)
         least, most = np.minimum.reduce(array, axis=None), np.maximum.reduce(array, axis=None)
         # Written so that NaN, which compares false, is refused.
