@@ -1,24 +1,14 @@
-"""The serving runtime as a process: both runtimes, both protocols, bad input, workers, draining.
-
-Models are made by the interpreter that ``MODELSHIP_TRAINER_PYTHON`` names (TensorFlow and ai-edge-quantizer for LiteRT, the
-``onnx`` package for ONNX); the server runs under ``MODELSHIP_SERVING_PYTHON`` (what model/locks/serving-*.txt list), or
-this interpreter where those packages are in it.
-"""
+"""The serving runtime as a process: both runtimes, both protocols, bad input, limits, workers, draining."""
 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import dataclasses
-import hashlib
 import http.client
 import json
-import math
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,206 +17,26 @@ from typing import Any
 
 import pytest
 
+from tests.integration.tiny import (
+    GREEN,
+    KINDS,
+    RED,
+    TOLERANCE,
+    Server,
+    expected,
+    fails_to_start,
+    nested,
+    served,
+    tiny_release,
+)
+
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).resolve().parents[2]
-#: One row per pixel of a 2x2 image, one column per class: bright corners decide the class.
-WEIGHTS = [[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0], [1.0, 1.0, 1.0]]
-LABELS = ["red", "green", "blue"]
 
-_MAKE_ONNX = """
-import json, sys, numpy as np, onnx
-from onnx import TensorProto as T, helper as h, numpy_helper as nh
-weights = np.array(json.loads(sys.argv[1]), "float32")
-constants = [nh.from_array(weights / 255, "w"), nh.from_array(np.array([-1, 4], "int64"), "flat")]
-nodes = [h.make_node("Reshape", ["image", "flat"], ["x"]), h.make_node("MatMul", ["x", "w"], ["y"]),
-         h.make_node("Softmax", ["y"], ["probabilities"], axis=1)]
-graph = h.make_graph(nodes, "tiny", [h.make_tensor_value_info("image", T.FLOAT, ["n", 2, 2, 1])],
-                     [h.make_tensor_value_info("probabilities", T.FLOAT, ["n", 3])], constants)
-onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8), sys.argv[2])
-"""
-
-# In two processes: TensorFlow and the quantizer's own LiteRT do not share one well.
-_MAKE_LITERT = """
-import json, sys, numpy as np, keras, tensorflow as tf
-weights = np.array(json.loads(sys.argv[1]), "float32")
-model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(),
-                          keras.layers.Dense(3, activation="softmax")])
-model.layers[-1].set_weights([weights, np.zeros(3, "float32")])
-archive = keras.export.ExportArchive()
-archive.track(model)
-archive.add_endpoint("serve", lambda image: {"probabilities": model(image)},
-                     [tf.TensorSpec((1, 2, 2, 1), tf.float32, name="image")])
-archive.write_out(sys.argv[2] + ".saved")
-open(sys.argv[2], "wb").write(tf.lite.TFLiteConverter.from_saved_model(sys.argv[2] + ".saved").convert())
-"""
-_QUANTIZE = """
-import sys, numpy as np
-from ai_edge_quantizer import quantizer, recipe
-tool = quantizer.Quantizer(sys.argv[2])
-tool.load_quantization_recipe(recipe.static_wi8_ai8())
-# The brightest image alone: the tool averages the ranges that it sees, and an average would cut the larger scores off.
-samples = np.full((8, 1, 2, 2, 1), 255, "float32")
-found = tool.calibrate({"serving_default": [{"image": sample} for sample in samples]})
-open(sys.argv[3], "wb").write(tool.quantize(found).quantized_model)
-"""
-
-
-def _has(python: str, *modules: str) -> bool:
-    script = "import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, sys.argv[1:])))"
-    try:
-        return subprocess.run([python, "-c", script, *modules], check=False).returncode == 0
-    except OSError:
-        return False
-
-
-def _interpreter(variable: str, *modules: str) -> str:
-    for python in filter(None, (os.environ.get(variable), sys.executable)):
-        if _has(python, *modules):
-            return python
-    pytest.skip(f"no interpreter with {', '.join(modules)}: set {variable} to one")
-
-
-@pytest.fixture(scope="session", params=["onnx", "litert", "litert-int8"])
-def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release of a tiny classifier in each format; ``litert-int8`` takes and gives quantized tensors inside."""
-    kind: str = request.param
-    folder = tmp_path_factory.mktemp(kind)
-    if kind == "onnx":
-        path = folder / "model.onnx"
-        _run(_interpreter("MODELSHIP_TRAINER_PYTHON", "onnx"), _MAKE_ONNX, str(path))
-    else:
-        path = folder / "model.tflite"
-        python = _interpreter("MODELSHIP_TRAINER_PYTHON", "tensorflow", "ai_edge_quantizer")
-        _run(python, _MAKE_LITERT, str(path))
-        if kind == "litert-int8":
-            quantized = folder / "quantized.tflite"
-            _run(python, _QUANTIZE, str(path), str(quantized))
-            path = quantized
-    return _write_release(folder, kind.partition("-")[0], path.read_bytes())
-
-
-def _run(python: str, script: str, *arguments: str) -> None:
-    command = [python, "-c", script, json.dumps(WEIGHTS), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def _write_release(root: Path, kind: str, model: bytes) -> Path:
-    relative = f"model/model.{ {'onnx': 'onnx', 'litert': 'tflite'}[kind] }".replace(" ", "")
-    manifest = {
-        "schema": "modelship.release/1",
-        "name": "tiny",
-        "kind": "import",
-        "signature": {
-            "inputs": [{"name": "image", "dtype": "float32", "shape": [-1, 2, 2, 1], "range": [0, 255]}],
-            "outputs": [{"name": "probabilities", "dtype": "float32", "shape": [-1, 3]}],
-            "labels": LABELS,
-        },
-        "model": {"format": kind, "path": relative, "size": len(model)},
-        "files": {relative: {"sha256": hashlib.sha256(model).hexdigest(), "size": len(model)}},
-    }
-    data = json.dumps(manifest, sort_keys=True).encode()
-    folder = root / "tiny" / hashlib.sha256(data).hexdigest()
-    (folder / "model").mkdir(parents=True)
-    (folder / relative).write_bytes(model)
-    (folder / "release.json").write_bytes(data)
-    return folder
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclasses.dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclasses.dataclass
-class Server:
-    """A running server; ``stderr`` is the file its log goes to."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    stderr: Path
-    digest: str
-
-    def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-            connection.request(method, path, data, headers or {})
-            response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-        finally:
-            connection.close()
-
-    def counts(self, name: str) -> dict[str, float]:
-        lines = self.call("GET", "/metrics").body.decode().splitlines()
-        return {key: float(value) for key, value in (x.rsplit(" ", 1) for x in lines if x.startswith(name))}
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
-
-    def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.stderr.read_text().splitlines()]
-
-
-def _environment(release: Path, port: int, **more: str) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT / "model" / "src"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "MODELSHIP_RELEASE": str(release),
-        "MODELSHIP_HOST": "127.0.0.1",
-        "MODELSHIP_PORT": str(port),
-        **more,
-    }
-
-
-def _python(release: Path) -> str:
-    runtime = "onnxruntime" if next((release / "model").iterdir()).suffix == ".onnx" else "ai_edge_litert"
-    return _interpreter("MODELSHIP_SERVING_PYTHON", "granian", "msgspec", "numpy", runtime)
-
-
-@contextlib.contextmanager
-def serving(release: Path, tmp_path: Path, **environment: str) -> Iterator[Server]:
-    port = _free_port()
-    stderr = tmp_path / f"stderr-{port}"
-    with stderr.open("wb") as stream:
-        process = subprocess.Popen(
-            [_python(release), "-m", "modelship_serving"], env=_environment(release, port, **environment), stderr=stream
-        )
-    server = Server(process, port, stderr, f"sha256:{release.name}")
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            assert process.poll() is None, stderr.read_text()
-            with contextlib.suppress(OSError):
-                if server.call("GET", "/v2/health/ready").status == 200:
-                    break
-            assert time.monotonic() < deadline, stderr.read_text()
-            time.sleep(0.02)
-        yield server
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture(scope="module")
-def server(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(release, tmp_path_factory.mktemp("server"), MODELSHIP_MAX_BODY_BYTES="4000") as running:
+@pytest.fixture(scope="module", params=KINDS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    release = tiny_release(tmp_path_factory.mktemp("release"), request.param)
+    with served(release, MODELSHIP_MAX_BODY_BYTES="4000") as running:
         yield running
         assert running.process.poll() is None, "the server died of a request"
         failures = {key: value for key, value in running.counts("modelship_requests_total").items() if 'code="5' in key}
@@ -235,21 +45,10 @@ def server(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         assert {event["level"] for event in running.log()} == {"info"}
 
 
-def expected(pixels: list[float]) -> list[float]:
-    """The tiny model's probabilities, by the definition of softmax."""
-    scores = [sum(p / 255 * row[c] for p, row in zip(pixels, WEIGHTS, strict=True)) for c in range(3)]
-    total = sum(map(math.exp, scores))
-    return [math.exp(score) / total for score in scores]
-
-
-def nested(pixels: list[float]) -> list[Any]:
-    return [[[pixels[0]], [pixels[1]]], [[pixels[2]], [pixels[3]]]]
-
-
-GREEN = [0, 255, 10, 0]
-RED = [250.5, 3, 0.25, 40]
-#: int8 steps of 1/256 at the output, and those of the input and the weights on the way.
-TOLERANCE = 0.02
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is told of connections and processes is the same with every model."""
+    return tiny_release(tmp_path_factory.mktemp("release"))
 
 
 @pytest.mark.parametrize("value", [GREEN, nested(GREEN), [[0, 255], [10, 0]], [float(p) for p in GREEN]])
@@ -347,7 +146,7 @@ def test_wrong_paths_and_methods(server: Server, method: str, path: str, status:
 
 
 def test_wrong_content_types(server: Server):
-    for headers in ({"content-type": "image/png"}, {"content-type": "text/xml"}, {"content-encoding": "gzip"}):
+    for headers in ({"content-type": "text/xml"}, {"content-encoding": "br"}):
         answer = server.call("POST", "/predict", {"image": GREEN}, headers)
         assert answer.status == 415
         assert next(iter(headers)) in answer.json["error"]
@@ -380,7 +179,7 @@ def test_a_client_that_leaves_is_no_error_of_the_server(server: Server):
 def test_health_and_metadata(server: Server):
     assert server.call("GET", "/v2/health/live").json == {"live": True}
     assert server.call("GET", "/v2/health/ready").json == {"ready": True}
-    assert server.call("GET", "/v2/models/tiny/ready").json == {"ready": True}
+    assert server.call("GET", "/v2/models/tiny/ready").json["ready"] is True
     about = server.call("GET", "/v2").json
     assert (about["name"], sorted(about)) == ("modelship", ["extensions", "name", "version"])
     model = server.call("GET", "/v2/models/tiny").json
@@ -451,9 +250,9 @@ def test_metrics_count_what_was_asked(server: Server):
     assert [(server.digest in key, value) for key, value in info.items()] == [(True, 1)]
 
 
-def test_sigterm_finishes_what_has_begun(release: Path, tmp_path: Path):
+def test_sigterm_finishes_what_has_begun(release: Path):
     body = json.dumps({"image": GREEN}).encode()
-    with serving(release, tmp_path) as server:
+    with served(release) as server:
         client = socket.create_connection(("127.0.0.1", server.port), timeout=20)
         with client:
             head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -479,9 +278,9 @@ def test_sigterm_finishes_what_has_begun(release: Path, tmp_path: Path):
         assert [event["message"] for event in server.log()][-2:] == ["draining", "stopped"]
 
 
-def test_a_client_that_stalls_does_not_hold_the_drain_up(release: Path, tmp_path: Path):
+def test_a_client_that_stalls_does_not_hold_the_drain_up(release: Path):
     with (
-        serving(release, tmp_path, MODELSHIP_DRAIN_SECONDS="1") as server,
+        served(release, MODELSHIP_DRAIN_SECONDS="1") as server,
         socket.create_connection(("127.0.0.1", server.port)) as client,
     ):
         client.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{")
@@ -491,7 +290,7 @@ def test_a_client_that_stalls_does_not_hold_the_drain_up(release: Path, tmp_path
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_no_request_is_lost_on_sigterm_under_load(release: Path, tmp_path: Path, workers: str):
+def test_no_request_is_lost_on_sigterm_under_load(release: Path, workers: str):
     """Connections that were accepted get their answer; only refused ones (nobody listens any more) may fail."""
     stop = threading.Event()
 
@@ -516,7 +315,7 @@ def test_no_request_is_lost_on_sigterm_under_load(release: Path, tmp_path: Path,
         return answered, lost
 
     with (
-        serving(release, tmp_path, MODELSHIP_WORKERS=workers, MODELSHIP_DRAIN_SECONDS="2") as server,
+        served(release, MODELSHIP_WORKERS=workers, MODELSHIP_DRAIN_SECONDS="2") as server,
         concurrent.futures.ThreadPoolExecutor(4) as pool,
     ):
         asking = [pool.submit(ask, server) for _ in range(4)]
@@ -530,9 +329,9 @@ def test_no_request_is_lost_on_sigterm_under_load(release: Path, tmp_path: Path,
     assert min(answered for answered, _ in results) > 0
 
 
-def test_workers_share_counters_and_one_that_is_killed_is_replaced(release: Path, tmp_path: Path):
+def test_workers_share_counters_and_one_that_is_killed_is_replaced(release: Path):
     name = 'modelship_requests_total{endpoint="predict",code="200"}'
-    with serving(release, tmp_path, MODELSHIP_WORKERS="2") as server:
+    with served(release, MODELSHIP_WORKERS="2") as server:
         while len(pids := [e["pid"] for e in server.log() if e["message"] == "serving"]) < 2:
             time.sleep(0.05)
         for _ in range(20):
@@ -548,22 +347,6 @@ def test_workers_share_counters_and_one_that_is_killed_is_replaced(release: Path
         assert server.stop() == 0
 
 
-def fails_to_start(release: Path, port: int | None = None, **environment: str) -> str:
-    """Return the one line that a server says that cannot start."""
-    done = subprocess.run(
-        [_python(release), "-m", "modelship_serving"],
-        env=_environment(release, port or _free_port(), **environment),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
-
-
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_release_that_was_changed_is_not_served(release: Path, tmp_path: Path, workers: str):
     copy = tmp_path / "release"
@@ -574,9 +357,9 @@ def test_a_release_that_was_changed_is_not_served(release: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_model_that_is_none_is_not_served(release: Path, tmp_path: Path, workers: str):
-    kind = "onnx" if next((release / "model").iterdir()).suffix == ".onnx" else "litert"
-    line = fails_to_start(_write_release(tmp_path, kind, b"nonsense" * 9), MODELSHIP_WORKERS=workers)
+@pytest.mark.parametrize("kind", ["onnx", "litert"])
+def test_a_model_that_is_none_is_not_served(tmp_path: Path, kind: str, workers: str):
+    line = fails_to_start(tiny_release(tmp_path, kind, model=b"nonsense" * 9), MODELSHIP_WORKERS=workers)
     assert "cannot be loaded" in line
 
 

@@ -172,10 +172,10 @@ def _length(headers: Mapping[str, str], old: bool) -> int:
         if old:
             raise RequestError(400, "header transfer-encoding: not known to HTTP/1.0")
         if coding.lower() != "chunked":
-            known = coding.lower().endswith("chunked") and "chunked" not in coding.lower()[:-7]
-            raise RequestError(
-                501 if known else 400, f"header transfer-encoding: '{coding[:40]}' is not known, use chunked"
-            )
+            codings = [part.strip() for part in coding.lower().split(",")]
+            # Another coding within chunks has an end, if one that is not known here; anything else may have none.
+            status = 501 if codings[-1] == "chunked" and codings.count("chunked") == 1 else 400
+            raise RequestError(status, f"header transfer-encoding: '{coding[:40]}' is not known, use chunked")
         return CHUNKED
     if declared is None:
         return 0
