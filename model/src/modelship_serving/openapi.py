@@ -176,8 +176,7 @@ class _Document:
             ready = self._get(f"modelReady{suffix}", "Whether the model takes requests", "v2", _flag("ready"), True)
             ready["responses"]["503"] = ref("503", "responses")
             infer = self._post(f"modelInfer{suffix}", "Run the model", "v2")
-            infer["requestBody"] = {"required": True, "content": self._infer_content()}
-            infer["parameters"].append(ref("inference-header-content-length", "parameters"))
+            infer["requestBody"] = {"required": True, "description": _BINARY, "content": self._infer_content()}
             infer["responses"]["200"] = _answer("The outputs.", ref("InferAnswer"))
             infer["responses"]["200"]["content"]["application/octet-stream"] = {}
             infer["responses"]["200"]["headers"]["inference-header-content-length"] = {
@@ -309,6 +308,12 @@ def _error(status: str, text: str) -> Schema:
     return answer
 
 
+_BINARY = (
+    "JSON; or, as `application/octet-stream`, JSON followed by binary tensors, with the bytes of the JSON in the header "
+    "`inference-header-content-length` (https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/"
+    "protocol/extension_binary_data.html)."
+)
+
 _HEADERS: Schema = {
     "modelship-release": {
         "description": "The release that answered.",
@@ -324,8 +329,8 @@ _PARAMETERS: Schema = {
     "x-request-id": {
         "name": "x-request-id",
         "in": "header",
-        "description": "Comes back in the answer and is in the log: up to 128 printable characters.",
-        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        "description": "Comes back in the answer and is in the log, if it has 1 to 128 printable characters.",
+        "schema": {"type": "string"},
     },
     "modelship-timeout-ms": {
         "name": "modelship-timeout-ms",
@@ -339,12 +344,5 @@ _PARAMETERS: Schema = {
         "description": "For pictures: whether black and white change places. `auto` does so for dark ink on bright paper where "
         "the model was trained on bright ink on a dark ground.",
         "schema": {"enum": list(INVERT), "default": "auto"},
-    },
-    "inference-header-content-length": {
-        "name": "inference-header-content-length",
-        "in": "header",
-        "description": "With binary tensors (https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/"
-        "protocol/extension_binary_data.html): bytes of the JSON in front of them.",
-        "schema": {"type": "integer", "minimum": 1},
     },
 }

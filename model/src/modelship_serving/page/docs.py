@@ -172,7 +172,8 @@ def _reference(whole: dict[str, t.Any]) -> list[str]:
                 lines.append(f'<h3>Parameters</h3><div class="wide parameters"><table><tbody>{rows}</tbody></table></div>')
             if "requestBody" in operation:
                 kinds = ", ".join(f"<code>{kind}</code>" for kind in operation["requestBody"]["content"])
-                lines.append(f"<h3>Body</h3><p>{kinds}</p>")
+                more = operation["requestBody"].get("description", "")
+                lines.append(f"<h3>Body</h3><p>{kinds}</p>" + (f"<p>{_marked(more)}</p>" if more else ""))
             rows = "".join(_answer_row(whole, status, each) for status, each in sorted(operation["responses"].items()))
             lines.append(
                 f'<h3>Answers</h3><div class="wide answers"><table><tbody>{rows}</tbody></table></div></div></details>'
