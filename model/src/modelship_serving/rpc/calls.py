@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from .. import metrics
 from ..context import Context
 from ..errors import RequestError
-from .hpack import encode, encode_indexed
+from .hpack import encode, encode_indexed, literal
 from .http2 import Connection, Stream
 
 #: HTTP status of a refusal: gRPC status (https://grpc.io/docs/guides/status-codes), and the reason that it counts as (none
@@ -39,6 +39,7 @@ _STATUSES: dict[int, tuple[int, str]] = {
 }
 _TYPE = ("content-type", "application/grpc")
 _OK = encode([("grpc-status", "0")])
+_REQUEST_ID = b"\x00" + literal("x-request-id")
 _STATUS_200 = b"\x88"
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 #: Shortest time between two warnings of failed calls: a flood of these must not become one of logs.
@@ -278,13 +279,15 @@ class Calls:
 
     def _answer(self, connection: Connection, stream: Stream, call: Call, message: bytes) -> None:
         head: _Head = stream.head
-        fields = [("x-request-id", call.id), *head.trace]
         data = b"\x00" + len(message).to_bytes(4, "big") + message
-        if call.release and call.release != self._release:
-            block = _STATUS_200 + encode([_TYPE, ("modelship-release", call.release), *fields])
+        further = _REQUEST_ID + literal(call.id)
+        if head.trace:
+            further += encode(head.trace)
+        if call.release:
+            block = _STATUS_200 + encode([_TYPE, ("modelship-release", call.release)]) + further
             connection.answer(stream, block, data, _OK)
         else:
-            connection.answer(stream, None, data, _OK, encode(fields))
+            connection.answer(stream, None, data, _OK, further)
         self._count(connection, stream, 200)
 
     def _failed(self, connection: Connection, stream: Stream, error: Exception) -> None:

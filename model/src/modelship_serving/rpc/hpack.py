@@ -181,7 +181,7 @@ def encode(fields: Iterable[tuple[str, str]]) -> bytes:
     """Return fields as literals that go into no table, so that the block is right at any time."""
     parts = []
     for name, value in fields:
-        parts += (b"\x00", _literal(name), _literal(value))
+        parts += (b"\x00", literal(name), literal(value))
     return b"".join(parts)
 
 
@@ -189,11 +189,12 @@ def encode_indexed(fields: Iterable[tuple[str, str]]) -> bytes:
     """Return fields as literals that go into the peer's table, the last one at index 62, the one before at 63, ..."""
     parts = []
     for name, value in fields:
-        parts += (b"\x40", _literal(name), _literal(value))
+        parts += (b"\x40", literal(name), literal(value))
     return b"".join(parts)
 
 
-def _literal(text: str) -> bytes:
+def literal(text: str) -> bytes:
+    """Return a name or a value as it stands in a block."""
     raw = text.encode("latin-1", "replace")
     length = len(raw)
     if length < 127:

@@ -519,7 +519,6 @@ class Connection(asyncio.Protocol):
             return  # the client gave it up
         if self._chatter:
             self._chatter = max(0, self._chatter - _CHATTER_EACH)
-        parts = []
         if head is None:
             first, later, plain = self._all.answer_block
             head = plain if self._indexing is None else later if self._indexing else first
@@ -529,21 +528,17 @@ class Connection(asyncio.Protocol):
         if self._resize:
             head, trailers = (self._resize + head, trailers) if head else (head, self._resize + trailers)
             self._resize = b""
-        if head:
-            parts.append(frame(HEADERS, END_HEADERS, number, head))
         length = len(message)
-        ended = frame(HEADERS, END_HEADERS | END_STREAM, number, trailers)
+        begin = frame(HEADERS, END_HEADERS, number, head) if head else b""
         if length <= self._window and length <= stream.window and length <= self._frame:
-            if message:
-                self._window -= length
-                parts += (frame(DATA, 0, number, message), ended)
-            else:
-                parts.append(ended)
-            self._send(b"".join(parts))
+            self._window -= length
+            middle = frame(DATA, 0, number, message) if message else b""
+            self._send(begin + middle + frame(HEADERS, END_HEADERS | END_STREAM, number, trailers))
             stream.trailers = trailers
             self._forget(stream)
             return
-        self._send(b"".join(parts))
+        if begin:
+            self._send(begin)
         stream.pending, stream.trailers = message, trailers
         stream.task = None
         stream.since = time.monotonic_ns()
