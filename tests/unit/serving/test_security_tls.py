@@ -174,9 +174,6 @@ def broken(authority: Authority, what: str) -> tuple[dict[str, Path], str]:
         key.write_bytes(private_pem(ec.generate_private_key(ec.SECP256R1()), b"secret"))
         return {"tls_cert": certificate, "tls_key": key}, "MODELSHIP_TLS_KEY.*is encrypted"
     return {
-        "no key": ({"tls_cert": certificate}, "without MODELSHIP_TLS_KEY"),
-        "no certificate": ({"tls_key": key}, "MODELSHIP_TLS_KEY is set without MODELSHIP_TLS_CERT"),
-        "only ca": ({"tls_client_ca": key}, "MODELSHIP_TLS_CLIENT_CA is set without MODELSHIP_TLS_CERT"),
         "missing": ({"tls_cert": gone, "tls_key": key}, "MODELSHIP_TLS_CERT=.*gone' cannot be read: no such file"),
         "missing key": ({"tls_cert": certificate, "tls_key": gone}, "MODELSHIP_TLS_KEY=.*gone' cannot be read"),
         "folder": (
@@ -194,7 +191,7 @@ def broken(authority: Authority, what: str) -> tuple[dict[str, Path], str]:
 
 @pytest.mark.parametrize(
     "what",
-    ["mismatch", "encrypted", "no key", "no certificate", "only ca", "missing", "missing key", "folder", "garbage",
+    ["mismatch", "encrypted", "missing", "missing key", "folder", "garbage",
      "garbage key", "garbage ca"],
 )  # fmt: skip
 def test_what_cannot_be_used_names_the_setting(authority: Authority, what: str):

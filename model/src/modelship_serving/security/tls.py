@@ -64,16 +64,9 @@ def server_context(settings: Settings, alpn: Sequence[str] = ("http/1.1",)) -> S
     """Return the context of a listener, or ``None`` where no certificate is set.
 
     :param alpn: protocols offered, the preferred one first (``h2`` for gRPC).
-    :raises StartError: a setting is missing or a file cannot be used.
+    :raises StartError: a file cannot be used.
     """
-    if not settings.tls_cert:
-        for name, value in (("KEY", settings.tls_key), ("CLIENT_CA", settings.tls_client_ca)):
-            if value:
-                raise StartError(f"MODELSHIP_TLS_{name} is set without MODELSHIP_TLS_CERT: set both, or neither")
-        return None
-    if not settings.tls_key:
-        raise StartError("MODELSHIP_TLS_CERT is set without MODELSHIP_TLS_KEY: set it to the file with the private key")
-    return ServerContext(settings, alpn)
+    return ServerContext(settings, alpn) if settings.tls_cert else None
 
 
 def _fill(context: ssl.SSLContext, paths: tuple[str, str, str], alpn: list[str]) -> None:
