@@ -25,6 +25,7 @@ if t.TYPE_CHECKING:
     from .app import App
     from .context import Context
     from .drift import Drift
+    from .rpc.server import Rpc
     from .security.gate import Gate as SecurityGate
     from .security.tls import ServerContext
 
@@ -71,6 +72,8 @@ class Shared(t.NamedTuple):
     gate: SecurityGate | None
     tls: ServerContext | None
     drift: Drift | None
+    rpc_listener: socket.socket | None
+    rpc_tls: ServerContext | None
 
 
 def _shared(settings: Settings, log: Log) -> Shared:
@@ -79,14 +82,16 @@ def _shared(settings: Settings, log: Log) -> Shared:
     :raises StartError: a release, a file that a setting names, or the address cannot be used.
     """
     listener = bind(settings.host, settings.port)
+    rpc_listener = bind(settings.host, settings.grpc_port) if settings.grpc_port else None
     releases = load_releases(settings)
     counters = Counters(settings.workers)
     counters.extra.append(releases.lines)
-    gate = tls = drift = None
+    gate = tls = drift = rpc_tls = None
     if settings.tls_cert:
         from .security.tls import server_context
 
         tls = server_context(settings)
+        rpc_tls = server_context(settings, ("h2",)) if rpc_listener else None
     if settings.api_keys or settings.jwt_jwks or settings.tls_client_ca or settings.rate_limit:
         from .security.gate import load_gate
 
@@ -98,7 +103,8 @@ def _shared(settings: Settings, log: Log) -> Shared:
         drift = load_drift(releases.default, settings.workers)
         if drift is not None:
             counters.extra.append(drift.lines)
-    return Shared(releases, counters, listener, SharedCells(1, 1).row(0), gate, tls, drift)
+    ending = SharedCells(1, 1).row(0)
+    return Shared(releases, counters, listener, ending, gate, tls, drift, rpc_listener, rpc_tls)
 
 
 def _exit_now(_number: int, _frame: types.FrameType | None) -> None:
@@ -152,6 +158,11 @@ async def _serve(app: App, context: Context, shared: Shared, worker: int, listen
     most = 1 if settings.workers > 1 else 16
     acceptor = Acceptor(shared.listener, connections, shared.tls, most, settings.read_seconds, log)
     acceptor.start()
+    rpc = None
+    if shared.rpc_listener is not None:
+        from .rpc.server import start_rpc
+
+        rpc = await start_rpc(context, shared.rpc_listener, shared.rpc_tls)
     listening()
     if settings.workers == 1:
         shared.ending[0] = 1
@@ -161,14 +172,15 @@ async def _serve(app: App, context: Context, shared: Shared, worker: int, listen
     def renew() -> None:
         if shared.gate is not None:
             shared.gate.tick()
-        if shared.tls is not None:
-            shared.tls.reload(log)
+        for tls in (shared.tls, shared.rpc_tls):
+            if tls is not None:
+                tls.reload(log)
 
     loop.add_signal_handler(signal.SIGHUP, renew)
     ticking = loop.create_task(_tick(app, connections, renew, settings))
     parent = loop.create_task(_orphaned(shared, stop)) if settings.workers > 1 else None
     await stop.wait()
-    await _drain(app, connections, acceptor, shared, settings.drain_seconds, log)
+    await _drain(app, rpc, connections, acceptor, shared, settings.drain_seconds, log)
     ticking.cancel()
     if parent is not None:
         parent.cancel()
@@ -189,14 +201,23 @@ async def _tick(app: App, connections: Connections, renew: t.Callable[[], None],
 
 
 async def _drain(
-    app: App, connections: Connections, acceptor: Acceptor, shared: Shared, seconds: float, log: Log
+    app: App,
+    rpc: Rpc | None,
+    connections: Connections,
+    acceptor: Acceptor,
+    shared: Shared,
+    seconds: float,
+    log: Log,
 ) -> None:
     """Answer until nobody asks any more, then close; the process ends within *seconds* whatever clients do."""
     began = time.monotonic()
     app.drain()
+    if rpc is not None:
+        rpc.drain()
     log.info("draining", in_flight=app.in_flight)
     while (now := time.monotonic()) < began + seconds * _PATIENCE:
-        if app.in_flight == 0 and now - max(began, app.last_request) >= QUIET_SECONDS:
+        last = max(began, app.last_request, rpc.last_request if rpc is not None else 0.0)
+        if app.in_flight == 0 and now - last >= QUIET_SECONDS:
             break
         await asyncio.sleep(0.02)
     if shared.ending[0]:
@@ -204,12 +225,14 @@ async def _drain(
         await asyncio.sleep(min(_ACCEPT_SECONDS, seconds * (_CUT - _PATIENCE)))
     # Otherwise the other workers accept what waits.
     acceptor.close()
-    while connections.open:
+    end = began + seconds * _CUT
+    closing = asyncio.ensure_future(rpc.close(end)) if rpc is not None else None
+    while connections.open and time.monotonic() < end:
         connections.close_idle(QUIET_SECONDS)
-        if time.monotonic() > began + seconds * _CUT:
-            log.warning("drain time is over, closing connections that are still open", in_flight=app.in_flight)
-            os._exit(0)
         await asyncio.sleep(0.01)
+    if connections.open or (closing is not None and not await closing):
+        log.warning("drain time is over, closing connections that are still open", in_flight=app.in_flight)
+        os._exit(0)
     log.info("stopped", seconds=round(time.monotonic() - began, 3))
 
 
