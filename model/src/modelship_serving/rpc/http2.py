@@ -249,7 +249,9 @@ class Connection(asyncio.Protocol):
         if self._goaway == 0:
             self._goaway = 1
             # The answer to the ping comes after all that the client sent before it read this.
-            self._send(frame(GOAWAY, 0, 0, _word.pack(_MAX_WINDOW) + _word.pack(NO_ERROR)) + frame(PING, 0, 0, b"draining"))
+            self._send(
+                frame(GOAWAY, 0, 0, _word.pack(_MAX_WINDOW) + _word.pack(NO_ERROR)) + frame(PING, 0, 0, b"draining")
+            )
 
     def finish(self) -> None:
         """Take no more calls, and close when those that were taken are answered."""
@@ -505,9 +507,7 @@ class Connection(asyncio.Protocol):
 
     # --- answering ---
 
-    def answer(
-        self, stream: Stream, head: bytes | None, message: bytes, trailers: bytes, further: bytes = b""
-    ) -> None:
+    def answer(self, stream: Stream, head: bytes | None, message: bytes, trailers: bytes, further: bytes = b"") -> None:
         """Answer a call.
 
         :param head: a header block that needs no table; ``None``: the usual one, and *further* fields of the same kind.

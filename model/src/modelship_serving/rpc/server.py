@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import time
@@ -67,7 +66,7 @@ class Rpc:
         self._connections.drain()
 
     async def close(self, deadline: float) -> bool:
-        """Accept no more, and close the connections as soon as what was asked over them is answered.
+        """Accept no more, and close each connection as soon as what was asked over it is answered.
 
         :param deadline: ``time.monotonic()`` to wait until.
         :returns: whether all are closed.
@@ -75,15 +74,13 @@ class Rpc:
         self._acceptor.close()
         self._connections.drain()
         heard = time.monotonic() + _HEARD_SECONDS
-        while self._connections.open and time.monotonic() < deadline:
-            if time.monotonic() > heard:
+        while self._connections.open and (now := time.monotonic()) < deadline:
+            if now > heard:
                 for connection in list(self._connections.open):
                     connection.finish()
             await asyncio.sleep(0.01)
         if self._ticking is not None:
             self._ticking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._ticking
         return not self._connections.open
 
 

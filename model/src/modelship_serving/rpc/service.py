@@ -119,7 +119,7 @@ class _Seen(t.NamedTuple):
     inference: RpcInference
     release: str
     slot: binary.Slot
-    count: int
+    samples: int
     start: int
 
 
@@ -183,9 +183,9 @@ class RpcInference(Inference):
     def again(self, seen: _Seen, message: bytes, call: Call) -> bytes | Awaitable[bytes]:
         """Answer a request whose beginning is known."""
         arrays = [seen.slot.read(message, seen.start)]
-        results = self._model.infer_now(arrays, seen.count)
+        results = self._model.infer_now(arrays, seen.samples)
         if results is None:
-            return self._infer_later(arrays, seen.count, call.deadline, call.id, "", self._all_raw, True)
+            return self._infer_later(arrays, seen.samples, call.deadline, call.id, "", self._all_raw, True)
         return self._message(results, "", self._all_raw, True)
 
     async def _infer_later(
