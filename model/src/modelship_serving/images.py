@@ -196,14 +196,14 @@ def _picture(field: Field) -> Picture:
 
 def _open(data: bytes) -> Image:
     """Read the header of a picture and check its size; the pixels are not decoded yet."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     # Checked here, and more strictly than Pillow's own limit, which warns on stderr before it refuses.
     Image.MAX_IMAGE_PIXELS = None
+    if not data.startswith((b"\x89PNG\r\n", b"\xff\xd8\xff")):
+        raise RequestError(415, "body: neither a PNG nor a JPEG picture")
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-    except UnidentifiedImageError:
-        raise RequestError(415, "body: neither a PNG nor a JPEG picture") from None
     except Exception:  # noqa: BLE001 - damaged pictures make Pillow raise errors of many types
         raise RequestError(422, _DAMAGED) from None
     if image.width * image.height > MAX_PIXELS:
