@@ -226,7 +226,7 @@ frontend constant
 
 
 def _model(release: Path) -> Path:
-    return release / json.loads((release / "release.json").read_text())["model"]["path"]
+    return release / str(json.loads((release / "release.json").read_text())["model"]["path"])
 
 
 def _flask_of(trainer: str) -> Path:
