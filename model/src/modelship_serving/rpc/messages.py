@@ -339,13 +339,14 @@ def pack_varints(array: Array) -> bytes:
     values = values.astype(np.uint64)
     if not values.size or values.max() < 0x80:
         return values.astype(np.uint8).tobytes()
-    shifted = values[:, None] >> np.arange(0, 70, 7, dtype=np.uint64).clip(max=63)
+    shifted: Array = values[:, None] >> np.arange(0, 70, 7, dtype=np.uint64).clip(max=63)
     shifted[:, 9] = values >> np.uint64(63)
     more = np.zeros(shifted.shape, np.bool_)
     more[:, :9] = shifted[:, 1:] != 0
     used = np.ones(shifted.shape, np.bool_)
     used[:, 1:] = more[:, :9]
-    return ((shifted & np.uint64(0x7F)).astype(np.uint8) | (more.astype(np.uint8) << 7))[used].tobytes()
+    septets: Array = (shifted & np.uint64(0x7F)).astype(np.uint8) | (more.astype(np.uint8) << 7)
+    return septets[used].tobytes()
 
 
 def write_flag(value: bool) -> bytes:
