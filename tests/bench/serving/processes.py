@@ -91,11 +91,13 @@ def resident(pid: int) -> int:
 
 
 def processor_seconds(pid: int) -> float:
-    """Return the processor time that the process and its descendants have taken so far."""
+    """Return the processor time that the threads of the process and its descendants have taken so far.
+
+    :raises OSError: the kernel keeps no exact account (``/proc/…/schedstat``).
+    """
     total = 0
     for folder in family(pid):
-        with contextlib.suppress(OSError):
-            # after the name, which may hold anything: utime and stime are fields 14 and 15 (proc(5))
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+        for task in (folder / "task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that has just ended
+                total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
