@@ -78,7 +78,7 @@ cluster-down: ## remove the test cluster; what it was built of stays in the user
 
 # --- checks -------------------------------------------------------------------------------------------------------
 
-.PHONY: test lint sanity unit integration bench lock clean stand
+.PHONY: test lint sanity unit integration bench soak lock clean stand
 test: lint sanity stand cluster-programs ## everything: lint, sanity, unit and integration tests
 	$(call with_stand,-m pytest)
 
@@ -115,6 +115,9 @@ endef
 
 bench: stand ## figures side by side: serving, image, cold start, rebuild, no-change run, Kubernetes
 	$(call with_stand,-m tests.bench)
+
+soak: stand ## the serving runtime for long: memory over a million requests, twice the load it can take, killed workers
+	$(call with_stand,-m tests.soak $(ARGS))
 
 lock: ## resolve the lock files anew (needs uv)
 	for name in requirements/{controller,dev,bench}; do $(LOCK) $$name.in -o $$name.txt; done
