@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from modelship_serving.rpc.hpack import Decoder, HpackError, ListSizeError, encode, encode_indexed
 
 GET = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")]
@@ -105,7 +106,7 @@ def test_a_list_too_large_is_refused_and_the_table_stays_right():
 
 
 def test_random_bytes_raise_nothing_else():
-    chance = random.Random(20240611)
+    chance = random.Random(20240611)  # noqa: S311
     for _ in range(5000):
         try:
             Decoder().decode(chance.randbytes(chance.randrange(60)))
