@@ -74,8 +74,9 @@ class Gate:
         self.enabled = self._credentials or self._certificate or self._limiter is not None
         self._cells = SharedCells(settings.workers if self.enabled else 1, len(REASONS))
         self._row = self._cells.row(0)
-        #: What was verified: SHA-256 of the credential -> principal, and ``time.time()`` until which that holds.
-        self._known: dict[bytes, tuple[str, float]] = {}
+        #: What was verified, by credential: principal, and ``time.time()`` until which that holds. Time spent in it tells
+        #: nothing: Python compares two texts only where their keyed hashes are the same.
+        self._known: dict[str, tuple[str, float]] = {}
         self._generation = 0
 
     def start(self, worker: int) -> None:
@@ -155,21 +156,20 @@ class Gate:
         if self._tokens is not None and self._tokens.generation != self._generation:
             self._generation = self._tokens.generation
             self._known.clear()
-        # Looked up by its hash, so that neither the time it takes tells of other keys nor the cache holds any.
-        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
-        principal, until = self._known.get(digest, _NOTHING)
+        principal, until = self._known.get(credential, _NOTHING)
         if until > time.time():
             return principal
-        principal, until = self._verify(credential, digest)
+        principal, until = self._verify(credential)
         if len(self._known) >= _MOST_CACHED:
             del self._known[next(iter(self._known))]
-        self._known[digest] = principal, until
+        self._known[credential] = principal, until
         return principal
 
-    def _verify(self, credential: str, digest: bytes) -> tuple[str, float]:
-        name = self._keys.find(digest) if self._keys is not None else None
-        if name is not None:
-            return name, math.inf
+    def _verify(self, credential: str) -> tuple[str, float]:
+        if self._keys is not None:
+            name = self._keys.find(hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest())
+            if name is not None:
+                return name, math.inf
         if self._tokens is None or (self._keys is not None and credential.count(".") != 2):
             raise self._refused(UNKNOWN_KEY, 401, "credentials: not known", _BAD_TOKEN)
         from .jwt import BadTokenError, UnknownKeyError

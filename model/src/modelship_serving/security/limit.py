@@ -16,7 +16,6 @@ import time
 _TICKS = 1_000_000  # a second
 _TIME_BITS = 48  # of microseconds: the machine may be up for eight years
 _TIME_MASK = (1 << _TIME_BITS) - 1
-_TAG_MASK = (1 << (64 - _TIME_BITS)) - 1
 _PROBES = 8
 
 
@@ -43,11 +42,15 @@ class Limiter:
         now = time.monotonic_ns() // 1000
         number = hash(principal) & 0xFFFFFFFFFFFFFFFF
         tag = ((number >> _TIME_BITS) or 1) << _TIME_BITS
-        index, full = self._find(number, tag, now)
-        late = full - now
-        if late > self._depth:
-            return (late - self._depth) / _TICKS
-        self._cells[index] = tag | (int(max(full, now) + self._interval) & _TIME_MASK)
+        index = number % self._slots
+        full = self._cells[index] ^ tag
+        if full > _TIME_MASK:  # another's cell, or nobody's yet
+            index, full = self._find(number, tag, now)
+        if full < now:
+            full = now
+        elif full - now > self._depth:
+            return (full - now - self._depth) / _TICKS
+        self._cells[index] = tag | (int(full + self._interval) & _TIME_MASK)
         return 0.0
 
     def _find(self, number: int, tag: int, now: int) -> tuple[int, int]:
