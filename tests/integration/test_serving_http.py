@@ -347,6 +347,64 @@ def test_workers_share_counters_and_one_that_is_killed_is_replaced(release: Path
         assert server.stop() == 0
 
 
+def test_a_worker_that_is_killed_takes_only_the_requests_with_it_that_it_had_begun(release: Path):
+    stop = threading.Event()
+    clients = 8
+
+    def ask(server: Server) -> tuple[int, list[str]]:
+        answered, lost = 0, []
+        while not stop.is_set():
+            try:
+                answered += server.call("POST", "/predict", {"image": GREEN}).status == 200
+            except (OSError, http.client.HTTPException) as exc:
+                lost.append(type(exc).__name__)
+        return answered, lost
+
+    with served(release, MODELSHIP_WORKERS="2") as server, concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        while len(pids := [e["pid"] for e in server.log() if e["message"] == "serving"]) < 2:
+            time.sleep(0.05)
+        asking = [pool.submit(ask, server) for _ in range(clients)]
+        try:
+            time.sleep(0.5)
+            os.kill(pids[0], signal.SIGKILL)
+            while len([e for e in server.log() if e["message"] == "serving"]) < 3:
+                time.sleep(0.05)
+            time.sleep(0.5)
+        finally:
+            stop.set()
+        results = [future.result() for future in asking]
+        assert server.stop() == 0
+    lost = [name for _, names in results for name in names]
+    # One request of each client at a time; nobody is turned away, nobody waits in a queue that dies.
+    assert len(lost) <= clients
+    assert "ConnectionRefusedError" not in lost
+    assert min(answered for answered, _ in results) > 10
+
+
+def test_a_worker_that_is_told_to_end_leaves_the_others_listening(release: Path):
+    with served(release, MODELSHIP_WORKERS="2") as server:
+        while len(pids := [e["pid"] for e in server.log() if e["message"] == "serving"]) < 2:
+            time.sleep(0.05)
+        os.kill(pids[0], signal.SIGTERM)
+        while len([e for e in server.log() if e["message"] == "serving"]) < 3:
+            assert server.call("POST", "/predict", {"image": GREEN}).status == 200
+        assert server.call("POST", "/predict", {"image": GREEN}).status == 200
+        assert server.stop() == 0
+
+
+def test_slow_clients_do_not_starve_others(release: Path):
+    with served(release, MODELSHIP_READ_SECONDS="1") as server:
+        slow = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(200)]
+        for client in slow:
+            client.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\n")
+        for _ in range(20):
+            assert server.call("POST", "/predict", {"image": GREEN}).status == 200
+        for client in slow:
+            assert client.recv(4096).startswith(b"HTTP/1.1 408 ")
+            client.close()
+        assert server.counts("modelship_rejected_total")['modelship_rejected_total{reason="timeout"}'] == 200
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_release_that_was_changed_is_not_served(release: Path, tmp_path: Path, workers: str):
     copy = tmp_path / "release"

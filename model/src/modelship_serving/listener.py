@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -25,6 +26,8 @@ from .logs import Log
 
 #: Connections that wait to be accepted; the kernel turns away more.
 _BACKLOG = 1024
+#: Open files that are no connections of HTTP: models, libraries, connections that are being told that there are too many.
+_OTHER_FILES = 256
 #: Pause after the process has run out of file descriptors.
 _PAUSE_SECONDS = 0.5
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python has no name for it
@@ -73,6 +76,16 @@ def bind(host: str, port: int) -> socket.socket:
         raise StartError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from None
     listener.setblocking(False)
     return listener
+
+
+def allow_files(connections: int) -> None:
+    """Raise the process's limit of open files, as far as it may, so that so many *connections* fit."""
+    wanted = connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Acceptor:

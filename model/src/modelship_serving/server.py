@@ -15,7 +15,7 @@ import typing as t
 
 from .errors import StartError
 from .http import Connections
-from .listener import Acceptor, bind, turn_away_new_connections
+from .listener import Acceptor, allow_files, bind, turn_away_new_connections
 from .logs import Log
 from .metrics import Counters, SharedCells
 from .settings import Settings
@@ -53,6 +53,7 @@ def run(settings: Settings) -> int:
         signal.signal(number, _exit_now)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     log = Log(settings.log_level)
+    allow_files(settings.max_connections * (2 if settings.grpc_port else 1))
     shared = _shared(settings, log)
     if settings.workers == 1:
         return serve(settings, shared, 0, log)
