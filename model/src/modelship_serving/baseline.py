@@ -121,8 +121,10 @@ def _fault(baseline: Baseline, release: Release) -> str | None:
     """Return what does not fit, ``None`` where all does."""
     specs = {spec.name: spec.shape[1:] for spec in release.signature.inputs}
     histograms: list[tuple[str, Histogram]] = []
+    if not baseline.inputs:
+        return "inputs: there is none"
     for given in baseline.inputs:
-        if specs.get(given.name) != given.shape:
+        if specs.get(given.name) != given.shape or not given.shape:
             return f"input '{given.name}' of shape {list(given.shape)} is none of the signature's"
         names = embedding_names(given.shape) if given.kind == "embedding" else list(map(str, range(given.shape[0])))
         if (given.kind == "columns" and len(given.shape) != 1) or names != [one.name for one in given.features]:

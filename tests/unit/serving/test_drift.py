@@ -186,6 +186,7 @@ def broken(found: dict[str, t.Any], *path: t.Any, value: t.Any) -> bytes:
     [
         (("schema",), "modelship.baseline/9", "schema 'modelship.baseline/9' is not modelship.baseline/1"),
         (("inputs",), 3, "is not a baseline"),
+        (("inputs",), [], "inputs: there is none"),
         (("inputs", 0, "name"), "other", r"input 'other' of shape \[8, 8, 1\] is none of the signature's"),
         (("inputs", 0, "shape"), [8, 8], r"input 'image' of shape \[8, 8\] is none of the signature's"),
         (("inputs", 0, "shape"), [], r"input 'image' of shape \[\] is none of the signature's"),
