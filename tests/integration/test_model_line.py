@@ -425,6 +425,51 @@ def test_foreign_models_that_are_not_taken(side: ModelSide, mlp_release: Answer,
     assert "2 labels, but the model answers 10" in imported(side, skops, samples, labels=["a", "b"]).last["message"]
 
 
+# --- the baseline that traffic is compared with ---
+
+
+def baseline(answer: Answer) -> dict[str, t.Any]:
+    assert "baseline.json" in answer.manifest["files"]
+    found = json.loads((answer.path / "baseline.json").read_text())
+    assert found["schema"] == "modelship.baseline/1"
+    for histogram in (*found["inputs"][0]["features"], found["prediction"]["confidence"]):
+        # Of what it was made of nothing lies outside.
+        assert len(histogram["counts"]) == len(histogram["edges"]) + 1
+        assert histogram["counts"][0] == histogram["counts"][-1] == 0
+    assert (
+        sum(found["prediction"]["classes"]) == found["prediction"]["samples"] == answer.manifest["metrics"]["samples"]
+    )
+    return t.cast(dict[str, t.Any], found)
+
+
+def test_releases_keep_a_baseline(
+    side: ModelSide, keras_release: Answer, mlp_project: str, mlp_release: Answer, samples: str
+) -> None:
+    image, flat = baseline(keras_release)["inputs"][0], baseline(mlp_release)["inputs"][0]
+    assert (image["kind"], image["shape"], image["samples"]) == ("embedding", [28, 28, 1], 1258)
+    assert {feature["name"] for feature in image["features"]} >= {"mean", "std", "low", "cell_0_0", "cell_3_3"}
+    assert (flat["kind"], flat["shape"]) == ("embedding", [784])
+    assert [image[key] for key in ("minimum", "maximum", "mean")] == [
+        flat[key] for key in ("minimum", "maximum", "mean")
+    ]
+    small = baseline(compress(side, mlp_release, mlp_project, "quantize"))
+    assert small["inputs"] == [flat]
+    given = baseline(imported(side, mlp_release.path / "model" / "model.skops", samples, input={"range": [0, 255]}))
+    assert given["inputs"][0]["samples"] == 500
+
+
+def test_a_parent_without_a_baseline_has_children_with_one(side: ModelSide, mlp_release: Answer, samples: str) -> None:
+    few = side.home / "few.npz"
+    script = (
+        "import sys, numpy\nwith numpy.load(sys.argv[1]) as f: numpy.savez(sys.argv[2], x=f['x'][:40], y=f['y'][:40])"
+    )
+    side.python_script(script, samples, str(few))
+    parent = imported(side, mlp_release.path / "model" / "model.skops", str(few))
+    assert "baseline.json" not in parent.manifest["files"]
+    child = side.run("compress", release=str(parent.path), samples=samples, methods=[], **side.stores("a"))
+    assert baseline(child)["inputs"][0]["samples"] == 500
+
+
 # --- bad input ---
 
 
