@@ -20,6 +20,8 @@ from .tensors import Array, Field
 #: Media types of pictures; what the bytes are is decided by the bytes.
 PICTURES = ("image/png", "image/jpeg")
 
+_USUAL_TYPES = frozenset({"application/json", None})
+
 _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
 
@@ -99,10 +101,11 @@ class Simple:
 
         :raises RequestError: 400 for what is not a JSON object, 413, 415, 422 for what does not fit the signature.
         """
-        media = media_type(request)
-        if not is_json(media):
+        header = request.headers.get
+        if header("content-type") not in _USUAL_TYPES and not is_json(media := media_type(request)):
             return self._picture(request, media)
-        arrays, count = self.read(content(request, self._limit))
+        body = request.body if header("content-encoding") is None else content(request, self._limit)
+        arrays, count = self.read(body)
         outputs = self._model.infer_now(arrays, count or 1)
         if outputs is None:
             return self._later(request, arrays, count)
@@ -124,11 +127,9 @@ class Simple:
         return await self._later(request, arrays, None)
 
     def _body(self, outputs: list[Array], count: int | None) -> bytes:
-        values = outputs[self._output].tolist()
-        others = [(name, outputs[index].tolist()) for name, index in self._others]
-        answers = [self._answer(value) for value in values]
-        for name, column in others:
-            for answer, value in zip(answers, column, strict=True):
+        answers = [self._answer(value) for value in outputs[self._output].tolist()]
+        for name, index in self._others:
+            for answer, value in zip(answers, outputs[index].tolist(), strict=True):
                 answer.setdefault("outputs", {})[name] = value
         if count is None:
             return _encode({**answers[0], "release": self._release})
