@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.certificates import Authority
-from tests.integration.tiny import GREEN, Server, fails_to_start, nested, served, tiny_release
+from tests.integration.tiny import GREEN, Server, fails_to_start, free_port, nested, served, tiny_release
 
 jwt = pytest.importorskip("jwt", reason="PyJWT is not installed here")
 
@@ -364,6 +364,70 @@ def test_a_rate_limit_counts_over_all_workers_and_for_each_key(release: Path, tm
         assert predict(server, x_api_key="b") == 200
         assert [server.call("GET", public).status for public in PUBLIC * 20] == [200] * 60
         assert refused(server) == {"rate_limit": answers.count(429) + 1}
+
+
+# --- gRPC ------------------------------------------------------------------------------------------------------------
+
+
+def _infer(client: Any, **headers: str) -> str:
+    """Ask once with the official client; return the status of the call."""
+    grpc = pytest.importorskip("tritonclient.grpc")
+    import numpy
+    from tritonclient.utils import InferenceServerException
+
+    tensor = grpc.InferInput("image", [1, 2, 2, 1], "FP32")
+    tensor.set_data_from_numpy(numpy.array([nested(GREEN)], dtype=numpy.float32))
+    try:
+        found = client.infer("tiny", [tensor], headers={name.replace("_", "-"): v for name, v in headers.items()})
+    except InferenceServerException as exc:
+        return str(exc.status()).removeprefix("StatusCode.")
+    assert found.as_numpy("probabilities").argmax() == 1
+    return "OK"
+
+
+@contextlib.contextmanager
+def _grpc_client(port: int, *files: Path) -> Iterator[Any]:
+    grpc = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed here")
+    names = ("root_certificates", "private_key", "certificate_chain")
+    options = {name: str(file) for name, file in zip(names, files, strict=False)}
+    client = grpc.InferenceServerClient(f"localhost:{port}", ssl=bool(files), **options)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def test_grpc_asks_for_the_same(release: Path, authority: Authority, tmp_path: Path):
+    clients = Authority(tmp_path, "clients")
+    keys = write_keys(tmp_path / "keys", bob="k-bob")
+    port = free_port()
+    settings = tls_settings(
+        authority,
+        MODELSHIP_GRPC_PORT=str(port),
+        MODELSHIP_API_KEYS=str(keys),
+        MODELSHIP_RATE_LIMIT="0.01",
+        MODELSHIP_RATE_BURST="6",
+        **{CLIENT_CA: str(clients.ca)},
+    )
+    certificate, key = clients.issue("bob")
+    with served(release, tls=trusting(authority.ca, (certificate, key)), **settings) as server:
+        with _grpc_client(port, authority.ca) as client:
+            assert client.is_server_ready()
+            assert _infer(client, x_api_key="k-bob") == "PERMISSION_DENIED"
+        with _grpc_client(port, authority.ca, key, certificate) as client:
+            assert _infer(client) == "UNAUTHENTICATED"
+            assert _infer(client, x_api_key="wrong") == "UNAUTHENTICATED"
+            assert _infer(client, authorization="Bearer k-bob") == "OK"
+            # Certificates change while the connection lives on, and new ones are shown the new.
+            authority.issue("server")
+            wait_until(lambda: _logged(server, "TLS files loaded anew") >= 2)
+            assert _infer(client, x_api_key="k-bob") == "OK"
+            with _grpc_client(port, authority.ca, key, certificate) as another:
+                assert _infer(another, x_api_key="k-bob") == "OK"
+            # One bucket for both protocols.
+            assert [predict(server, x_api_key="k-bob") for _ in range(4)] == [200, 200, 200, 429]
+            assert _infer(client, x_api_key="k-bob") == "RESOURCE_EXHAUSTED"
+        assert refused(server) == {"no_certificate": 1, "no_credentials": 1, "unknown_key": 1, "rate_limit": 2}
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
