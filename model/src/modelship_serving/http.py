@@ -127,6 +127,8 @@ _HEAD, _BODY, _ANSWER, _LAST = range(4)
 _BUFFER = 65536
 #: A body up to this size is read even if the request is refused by its head: the connection goes on.
 _SMALL_BODY = 65536
+#: Memory of a worker for bodies that take more than one read; with more, clients are asked to come again.
+_MOST_HELD = 64 << 20
 #: Time for a client to read its last answer while it may still be sending: closing at once would make its kernel throw
 #: the answer away (RFC 9112, section 9.6).
 _LINGER = 2.0
@@ -155,6 +157,9 @@ class Connections:
         self.read_seconds = settings.read_seconds
         self.idle_seconds = settings.idle_seconds
         self.deadline = settings.deadline_ms / 1000
+        #: Bytes of bodies that are being read or worked on, other than those that came in one piece; and how many may be.
+        self.held = 0
+        self.most_held = max(_MOST_HELD, 4 * settings.max_body_bytes)
         self.opened = opened
         self.rejected = rejected
         self._made = 0
@@ -191,6 +196,7 @@ class Connection(asyncio.BufferedProtocol):
         "_certificate",
         "_data",
         "_head",
+        "_held",
         "_left",
         "_paused",
         "_peer",
@@ -214,6 +220,7 @@ class Connection(asyncio.BufferedProtocol):
         self._route: t.Any = None
         self._body: bytearray | Chunks = bytearray()
         self._left = 0
+        self._held = 0
         self._since = time.monotonic_ns()
         self._paused = False
         self._task: asyncio.Task[None] | None = None
@@ -279,6 +286,7 @@ class Connection(asyncio.BufferedProtocol):
             self._task = None
         if self._state in (_BODY, _ANSWER):
             self._application.left(self._request, self._route)
+        self._let_go()
         self._state = _LAST
 
     # --- reading ---
@@ -329,6 +337,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._state, self._request, self._route = _ANSWER, request, route
                 self._task = asyncio.get_running_loop().create_task(self._answer_later(answer))
                 return
+            if self._held:
+                self._let_go()
             self._transport.write(answer)
             if request.connection == "close":
                 self._last(linger=bool(data))
@@ -400,9 +410,14 @@ class Connection(asyncio.BufferedProtocol):
     def _take(self, data: bytes) -> bytes | None:
         """Add *data* to the body; return what follows it once it is complete.
 
-        :raises RequestError: 400 or 413.
+        :raises RequestError: 400, 413, or 503 where too much is being read.
         """
-        body = self._body
+        body, everybody = self._body, self._all
+        self._held += len(data)
+        everybody.held += len(data)
+        if everybody.held > everybody.most_held:
+            everybody.rejected("bodies")
+            raise RequestError(503, "overloaded: too many large bodies at once, try again later", ("retry-after", "1"))
         if isinstance(body, Chunks):
             if not body.feed(data):
                 return None
@@ -421,6 +436,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _answer_later(self, answer: Awaitable[bytes]) -> None:
         data = await answer
+        self._let_go()
         self._task = None
         self._state = _HEAD
         self._transport.write(data)
@@ -428,6 +444,11 @@ class Connection(asyncio.BufferedProtocol):
             self._last(linger=bool(self._data))
         else:
             self._go_on()
+
+    def _let_go(self) -> None:
+        """The body is not needed any more."""
+        self._all.held -= self._held
+        self._held = 0
 
     def _go_on(self) -> None:
         """Look at what has been read meanwhile, and read on."""
@@ -456,6 +477,7 @@ class Connection(asyncio.BufferedProtocol):
     def _last(self, linger: bool) -> None:
         """Close; if more may still come in, only once the client has read its last answer."""
         self._state = _LAST
+        self._let_go()
         self._data = b""
         self._body = bytearray()
         self._since = time.monotonic_ns()

@@ -36,6 +36,7 @@ REASONS = (
     "timeout",  # 408: did not arrive in time
     "client_left",
     "connections",  # 503: too many are open
+    "bodies",  # 503: too many large ones are being read
     "queue_full",
     "draining",
     "deadline",

@@ -430,6 +430,26 @@ async def test_a_client_that_still_sends_reads_its_refusal(server: Running):
 
 
 @over_sockets()
+async def test_large_bodies_at_once_do_not_take_all_memory(server: Running):
+    server.connections.most_held = 1_000_000
+    request = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 600000\r\n\r\n"
+    first, second = await server.open(), await server.open()
+    first.writer.write(request + b"x" * 599_999)
+    await until(lambda: server.connections.held == 599_999)
+    second.writer.write(request + b"x" * 600_000)
+    status, headers, _body = await second.answer()
+    assert (status, headers["retry-after"]) == (503, "1")
+    first.writer.write(b"x")
+    assert len((await first.answer())[2]) == 600_000
+    await until(lambda: server.connections.held == 0)
+    leaving = await server.open()
+    leaving.writer.write(request + b"x" * 300_000)
+    await until(lambda: server.connections.held == 300_000)
+    leaving.writer.close()
+    await until(lambda: server.connections.held == 0)
+
+
+@over_sockets()
 async def test_expect_continue(server: Running):
     client = await server.open()
     client.writer.write(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n")
