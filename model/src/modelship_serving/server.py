@@ -13,8 +13,8 @@ import time
 import types
 import typing as t
 
+from .connections import Connections
 from .errors import StartError
-from .http import Connections
 from .listener import Acceptor, allow_files, bind, turn_away_new_connections
 from .logs import Log
 from .metrics import Counters, SharedCells

@@ -15,9 +15,10 @@ pytest.importorskip("msgspec", reason="the serving runtime's dependencies are no
 
 from modelship_serving import metrics
 from modelship_serving.app import App, Route
+from modelship_serving.connections import Connections
 from modelship_serving.context import Context
 from modelship_serving.errors import RequestError
-from modelship_serving.http import Connections, Request, Response
+from modelship_serving.http import Request, Response
 from modelship_serving.logs import Log
 from modelship_serving.metrics import Counters
 from modelship_serving.settings import Settings

@@ -10,7 +10,8 @@ import json
 import sys
 from typing import Any
 
-from modelship_serving.http import Connections, Request
+from modelship_serving.connections import Connections
+from modelship_serving.http import Request
 from modelship_serving.settings import Settings
 
 _BODY = json.dumps(
