@@ -47,6 +47,7 @@ class Client:
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None, greet: bytes = PREFACE + frame(SETTINGS)) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self._rest = b""

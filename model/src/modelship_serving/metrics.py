@@ -15,7 +15,7 @@ ENDPOINTS = ("predict", "infer", "metadata", "health", "metrics", "explain", "pa
 PREDICT, INFER, METADATA, HEALTH, METRICS, EXPLAIN, PAGE, GRPC, OTHER = range(len(ENDPOINTS))
 
 #: 499 stands for a client that went away before its answer.
-CODES = (200, 304, 400, 401, 403, 404, 405, 408, 413, 414, 415, 422, 429, 431, 499, 500, 501, 503, 504, 505)
+CODES = (200, 304, 400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 422, 429, 431, 499, 500, 501, 503, 504, 505)
 _CODE_INDEX = {code: index for index, code in enumerate(CODES)}
 
 #: Upper bounds of the latency histogram, in seconds.

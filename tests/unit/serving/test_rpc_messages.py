@@ -145,5 +145,5 @@ def test_mangled_requests_are_refused_as_such():
                     tensor.contents.numbers("x", "INT32")
         except RequestError as exc:
             refused.append(exc.status)
-    assert set(refused) == {400, 422}
+    assert set(refused) <= {400, 422}
     assert len(refused) > 1000
