@@ -116,7 +116,7 @@ options:
     description: Target docker only. Whether processes are kept from gaining privileges (setuid files). Those of pods always are.
     type: bool
     default: true
-  tls:
+  https:
     description:
       - TLS ends in the containers, which then answer only https. They take a changed certificate without losing a connection.
       - For images whose server reads C(MODELSHIP_TLS_CERT), C(MODELSHIP_TLS_KEY) and C(MODELSHIP_TLS_CLIENT_CA), as the serving

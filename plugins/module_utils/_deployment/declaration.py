@@ -50,7 +50,7 @@ class Verification:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tls:
+class Https:
     """Certificate and key (``tls.crt``, ``tls.key``) of the replicas, which take them anew when they change.
 
     :param secret: the Kubernetes Secret that has them.
@@ -93,7 +93,7 @@ class Declaration:
     drain_seconds: int = 10
     labels: dict[str, str] = dataclasses.field(default_factory=dict)
     verification: Verification | None = None
-    tls: Tls | None = None
+    https: Https | None = None
 
     @property
     def digest(self) -> str:
@@ -107,7 +107,7 @@ class Declaration:
             "MODELSHIP_PORT": str(self.container_port),
             "MODELSHIP_WORKERS": str(self.workers),
             "MODELSHIP_DRAIN_SECONDS": str(self.drain_seconds),
-            **(self.tls.environment if self.tls else {}),
+            **(self.https.environment if self.https else {}),
             **self.environment,
         }
 
@@ -160,11 +160,11 @@ def declare(parameters: t.Mapping[str, t.Any]) -> Declaration:
     )
     values["health"] = health_of(parameters) or Health()
     values["verification"] = verification_of(parameters)
-    values["tls"] = tls_of(parameters)
+    values["https"] = https_of(parameters)
     declaration = Declaration(**values)
     if declaration.scheme == "https" and parameters.get("proxy"):
         raise ModelshipError(
-            "tls cannot be used with proxy, which speaks plain HTTP to the containers and to clients: leave one of them out"
+            "https cannot be used with proxy, which speaks plain HTTP to the containers and to clients: leave one of them out"
         )
     return declaration
 
@@ -193,28 +193,28 @@ def verification_of(parameters: t.Mapping[str, t.Any]) -> Verification | None:
     return Verification(verify["release"], verify.get("protocol") or "v2", credentials_of(verify))
 
 
-def tls_of(parameters: t.Mapping[str, t.Any]) -> Tls | None:
-    """Return the option C(tls); ``None`` where it is not given.
+def https_of(parameters: t.Mapping[str, t.Any]) -> Https | None:
+    """Return the option C(https); ``None`` where it is not given.
 
     :raises ModelshipError: it lacks what the target needs, or has what only the other one knows.
     """
-    if not parameters.get("tls"):
+    if not parameters.get("https"):
         return None
-    tls = Tls(**{name: value for name, value in parameters["tls"].items() if value is not None})
+    https = Https(**{name: value for name, value in parameters["https"].items() if value is not None})
     on_docker = parameters["target"] == "docker"
     wanted, other = ("folder", "secret") if on_docker else ("secret", "folder")
-    if getattr(tls, other):
-        raise ModelshipError(f"tls.{other} is not for target {parameters['target']}: give tls.{wanted}")
-    if not getattr(tls, wanted):
-        raise ModelshipError(f"tls.{wanted} is missing: target {parameters['target']} has the certificate from there")
-    if tls.folder and not tls.folder.startswith("/"):
-        raise ModelshipError(f"tls.folder '{tls.folder}' must be an absolute path on the Engine's host")
-    if tls.client_ca and not on_docker and parameters.get("verify"):
+    if getattr(https, other):
+        raise ModelshipError(f"https.{other} is not for target {parameters['target']}: give https.{wanted}")
+    if not getattr(https, wanted):
+        raise ModelshipError(f"https.{wanted} is missing: target {parameters['target']} has the certificate from there")
+    if https.folder and not https.folder.startswith("/"):
+        raise ModelshipError(f"https.folder '{https.folder}' must be an absolute path on the Engine's host")
+    if https.client_ca and not on_docker and parameters.get("verify"):
         raise ModelshipError(
-            "verify cannot be used with tls.client_ca on target kubernetes: the API server shows no certificate to a pod; "
+            "verify cannot be used with https.client_ca on target kubernetes: the API server shows no certificate to a pod; "
             "leave out verify, and use endpoint_verify with client_cert on the Service's own address"
         )
-    return tls
+    return https
 
 
 def unknown_images(parameters: t.Mapping[str, t.Any]) -> list[str]:
@@ -233,7 +233,7 @@ def not_known_yet(parameters: t.Mapping[str, t.Any], unknown: list[str]) -> Outc
     own: dict[str, t.Any]
     if target == "docker":
         url = Declaration(
-            name=name, image="", host_ip=parameters["host_ip"], port=parameters["port"], tls=tls_of(parameters)
+            name=name, image="", host_ip=parameters["host_ip"], port=parameters["port"], https=https_of(parameters)
         ).url
         own = {"proxy": None, "strategy": None}
     else:

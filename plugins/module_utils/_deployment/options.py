@@ -42,7 +42,7 @@ OPTIONS: dict[str, t.Any] = {
             **CREDENTIALS,
         },
     },
-    "tls": {
+    "https": {
         "type": "dict",
         "options": {
             "secret": {"type": "str", "no_log": False},

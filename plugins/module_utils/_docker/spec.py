@@ -30,7 +30,7 @@ def replica_spec(declaration: Declaration, network: str | None) -> Spec:
 
     :param network: the network on which a proxy reaches it; ``None`` publishes its port on the host instead.
     """
-    tls = declaration.tls
+    https = declaration.https
     return {
         "image": declaration.image,
         "command": None,
@@ -41,7 +41,7 @@ def replica_spec(declaration: Declaration, network: str | None) -> Spec:
         "cap_add": [],
         "no_new_privileges": declaration.no_new_privileges,
         "tmpfs": sorted(declaration.tmpfs),
-        "volumes": sorted([*declaration.volumes, *([f"{tls.folder}:{TLS_FOLDER}:ro"] if tls else [])]),
+        "volumes": sorted([*declaration.volumes, *([f"{https.folder}:{TLS_FOLDER}:ro"] if https else [])]),
         "restart_policy": declaration.restart_policy,
         "memory": declaration.limits.memory,
         "cpus": declaration.limits.cpus,

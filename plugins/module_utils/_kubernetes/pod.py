@@ -157,9 +157,9 @@ def _user(text: str | None) -> tuple[int | None, int | None]:
 def _volumes(scope: Scope, configuration: Configuration) -> tuple[list[Object], list[Object]]:
     """Return the pod's volumes and the container's mounts."""
     volumes, mounts = list(configuration.volumes), list(configuration.mounts)
-    if tls := scope.declaration.tls:
+    if https := scope.declaration.https:
         # the whole folder: a file alone (subPath) would never change in the pod
-        volumes.append({"name": "tls", "secret": {"secretName": tls.secret}})
+        volumes.append({"name": "tls", "secret": {"secretName": https.secret}})
         mounts.append({"name": "tls", "mountPath": TLS_FOLDER, "readOnly": True})
     for index, text in enumerate(scope.declaration.tmpfs):
         path, size = _tmpfs(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 MODE = os.environ.get("MODE", "good")
 if MODE == "crash":
     sys.exit("no model here: giving up")
+CERTIFICATE, CLIENTS = (os.environ.get(f"MODELSHIP_TLS_{name}") for name in ("CERT", "CLIENT_CA"))
 SHIFT = int(os.environ.get("SHIFT", "0"))
 
 
@@ -30,6 +32,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """V2 and /predict."""
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
+        if os.environ.get("WANTED_KEY", "") != self.headers.get("x-api-key", ""):
+            self._answer(401, {"error": "credentials: not known"})
+            return
+        if CLIENTS and not self.connection.getpeercert():  # type: ignore[attr-defined]
+            self._answer(403, {"error": "client certificate: none was shown"})
+            return
         time.sleep(float(os.environ.get("DELAY", "0")))
         numbers = body["image"] if self.path == "/predict" else body["inputs"][0]["data"]
         best = (int(sum(numbers)) + SHIFT) % 10
@@ -54,5 +62,13 @@ class Handler(BaseHTTPRequestHandler):
 
 server = ThreadingHTTPServer(("0.0.0.0", int(os.environ.get("MODELSHIP_PORT", "8080"))), Handler)
 server.daemon_threads = True
+if CERTIFICATE:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE, os.environ["MODELSHIP_TLS_KEY"])
+    if CLIENTS:
+        context.load_verify_locations(CLIENTS)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    # a client that breaks off its handshake must not end the server
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
 server.serve_forever()

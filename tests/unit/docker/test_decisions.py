@@ -328,7 +328,7 @@ def test_an_ended_connection_does_not_take_the_port() -> None:
 
 
 def test_a_folder_with_the_certificate_is_mounted_and_containers_are_asked_by_https() -> None:
-    declaration = declared(tls={"folder": "/etc/digits/tls", "client_ca": True}, volumes=["/a:/b"])
+    declaration = declared(https={"folder": "/etc/digits/tls", "client_ca": True}, volumes=["/a:/b"])
     spec = replica_spec(declaration, None)
     assert spec["volumes"] == ["/a:/b", "/etc/digits/tls:/run/modelship/tls:ro"]
     assert spec["environment"]["MODELSHIP_TLS_CERT"] == "/run/modelship/tls/tls.crt"
@@ -341,23 +341,23 @@ def test_a_folder_with_the_certificate_is_mounted_and_containers_are_asked_by_ht
 
 def test_a_certificate_of_ones_own_counts_as_well() -> None:
     assert declared(environment={"MODELSHIP_TLS_CERT": "/own.pem"}).url.startswith("https://")
-    assert declared(tls=None).url.startswith("http://")
+    assert declared(https=None).url.startswith("http://")
 
 
 @pytest.mark.parametrize(
     ("tls", "words"),
     [
-        ({"secret": "s", "folder": "/f"}, "tls.secret is not for target docker"),
-        ({"client_ca": True}, "tls.folder is missing"),
+        ({"secret": "s", "folder": "/f"}, "https.secret is not for target docker"),
+        ({"client_ca": True}, "https.folder is missing"),
         ({"folder": "relative"}, "must be an absolute path"),
     ],
 )
 def test_tls_that_cannot_be_is_refused(tls: dict[str, t.Any], words: str) -> None:
     with pytest.raises(ModelshipError, match=words):
-        declared(tls=tls)
+        declared(https=tls)
 
 
-@pytest.mark.parametrize("how", [{"tls": {"folder": "/f"}}, {"environment": {"MODELSHIP_TLS_CERT": "/own.pem"}}])
+@pytest.mark.parametrize("how", [{"https": {"folder": "/f"}}, {"environment": {"MODELSHIP_TLS_CERT": "/own.pem"}}])
 def test_a_proxy_cannot_stand_before_containers_that_speak_tls(how: dict[str, t.Any]) -> None:
     with pytest.raises(ModelshipError, match="cannot be used with proxy"):
         declared(proxy={"image": OPTION.image}, **how)

@@ -117,7 +117,7 @@ COMMON: dict[str, t.Any] = {
     "read_only": False,
     "user": "1000:2000",
     "tmpfs": ["/tmp:size=64m", "/run"],  # noqa: S108 - a path inside the container
-    "tls": {"secret": "digits-tls", "client_ca": True},
+    "https": {"secret": "digits-tls", "client_ca": True},
     "drain_seconds": 20,
     "labels": {"team": "vision", "example.com/stage": "production"},
 }

@@ -43,7 +43,7 @@ def files(given: Given) -> dict[str, str]:
 
 
 def test_the_container_gets_its_environment() -> None:
-    given = parameters({**COMMON, "tls": None}, secrets=EACH["secrets"])
+    given = parameters({**COMMON, "https": None}, secrets=EACH["secrets"])
     assert variables(given) == {
         "MODELSHIP_PORT": "9000",
         "MODELSHIP_WORKERS": "2",

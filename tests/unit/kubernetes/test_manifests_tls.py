@@ -14,7 +14,7 @@ from ansible_collections.modelship.core.plugins.module_utils._kubernetes.serving
 
 from .manifest_cases import NAMESPACE, container, deployment, only, parameters, pod, refusal, rendered
 
-TLS = {"tls": {"secret": "digits-tls"}}
+TLS = {"https": {"secret": "digits-tls"}}
 
 
 def variables(given: dict[str, t.Any]) -> dict[str, str]:
@@ -30,7 +30,7 @@ def test_the_whole_secret_is_mounted_so_that_a_renewed_certificate_arrives() -> 
     assert found["MODELSHIP_TLS_CERT"] == "/run/modelship/tls/tls.crt"
     assert found["MODELSHIP_TLS_KEY"] == "/run/modelship/tls/tls.key"
     assert "MODELSHIP_TLS_CLIENT_CA" not in found
-    both = variables(parameters({"tls": {"secret": "digits-tls", "client_ca": True}}))
+    both = variables(parameters({"https": {"secret": "digits-tls", "client_ca": True}}))
     assert both["MODELSHIP_TLS_CLIENT_CA"] == "/run/modelship/tls/ca.crt"
 
 
@@ -107,11 +107,11 @@ def test_the_address_from_outside_is_https() -> None:
 @pytest.mark.parametrize(
     ("common", "words"),
     [
-        ({"tls": {"folder": "/etc/tls"}}, "tls.folder is not for target kubernetes"),
-        ({"tls": {"client_ca": True}}, "tls.secret is missing"),
+        ({"https": {"folder": "/etc/tls"}}, "https.folder is not for target kubernetes"),
+        ({"https": {"client_ca": True}}, "https.secret is missing"),
         (
-            {"tls": {"secret": "s", "client_ca": True}, "verify": {"release": "/r"}},
-            "verify cannot be used with tls.client_ca",
+            {"https": {"secret": "s", "client_ca": True}, "verify": {"release": "/r"}},
+            "verify cannot be used with https.client_ca",
         ),
     ],
 )
