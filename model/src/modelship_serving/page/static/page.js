@@ -96,8 +96,9 @@ function show(reply) {
   const shares = reply.probabilities ?? reply.scores;
   byId("explain").disabled = !shares;
   if (!shares) {
-    const simple = typeof reply.result === "number";
-    const text = simple ? String(Math.round(reply.result * 1e6) / 1e6) : JSON.stringify(reply.result);
+    const all = [reply.result].flat(Infinity);
+    const simple = all.length === 1;
+    const text = simple ? String(typeof all[0] === "number" ? Number(all[0].toPrecision(7)) : all[0]) : JSON.stringify(reply.result);
     byId("answer").replaceChildren(element("b", simple ? "word" : "data", text));
     byId("classes").replaceChildren();
     return;
