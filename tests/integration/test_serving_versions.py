@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import shutil
 import time
 from pathlib import Path
@@ -31,11 +32,11 @@ SWAPPED = [[row[1], row[0], row[2]] for row in WEIGHTS]
 LOUDER = [[1.1 * weight for weight in row] for row in WEIGHTS]
 BLUE = [0, 0, 255, 0]
 
-#: A model of the same signature that takes its time: matrices of 1024 x 1024.
+#: A model of the same signature that takes its time: matrices of SIZE x SIZE.
 _MAKE_SLOW = """
 import sys, numpy as np, onnx
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
-size = 1024
+size = int(sys.argv[1])
 constants = [nh.from_array(np.array([-1, 4], "int64"), "flat"), nh.from_array(np.array([size, size], "int64"), "square"),
              nh.from_array(np.full((4, size), 1 / 1024, "float32"), "up"),
              nh.from_array(np.full((size, 3), 1 / size, "float32"), "down")]
@@ -46,7 +47,7 @@ nodes = [h.make_node("Reshape", ["image", "flat"], ["x"]), h.make_node("MatMul",
          h.make_node("MatMul", ["y8", "down"], ["z"]), h.make_node("Softmax", ["z"], ["probabilities"], axis=1)]
 graph = h.make_graph(nodes, "slow", [h.make_tensor_value_info("image", T.FLOAT, ["n", 2, 2, 1])],
                      [h.make_tensor_value_info("probabilities", T.FLOAT, ["n", 3])], constants)
-onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8), sys.argv[1])
+onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8), sys.argv[2])
 """
 
 
@@ -182,7 +183,7 @@ def test_a_share_of_the_traffic(releases: list[Path]):
 
 def test_a_shadow_that_cannot_keep_up_is_left_behind(tmp_path: Path):
     default = tiny_release(tmp_path)
-    slow = tiny_release(tmp_path, model=made(_MAKE_SLOW, ".onnx"))
+    slow = tiny_release(tmp_path, model=made(_MAKE_SLOW, ".onnx", "1024"))
     env = {"MODELSHIP_VERSIONS": str(default.parent), "MODELSHIP_SHADOW": version(slow)}
 
     def ask(server: Server, count: int) -> int:
@@ -206,3 +207,40 @@ def test_a_shadow_that_cannot_keep_up_is_left_behind(tmp_path: Path):
         # Had each answer waited for the shadow, it would have taken that much longer.
         assert runs == 0 or elapsed < 2000 * found["modelship_shadow_seconds_sum"] / runs
         assert server.stop() == 0, "it does not wait for its shadow either"
+
+
+def ask_often(server: Server, count: int, **headers: str) -> list[tuple[int, str | None, str]]:
+    """Status, ``retry-after`` and what the error is about of so many requests on one connection."""
+    connection: Any = server.connect()
+    answers = []
+    for _ in range(count):
+        connection.request("POST", "/predict", b'{"image":[0,255,10,0]}', headers)
+        response = connection.getresponse()
+        body = json.loads(response.read())
+        answers.append((response.status, response.getheader("retry-after"), body.get("error", "").partition(":")[0]))
+    connection.close()
+    return answers
+
+
+@pytest.mark.parametrize("size", ["512", "3072"])
+def test_more_than_can_be_done_is_turned_away_and_not_kept(tmp_path: Path, size: str):
+    """A model that runs in the event loop, and one that takes too long for that."""
+    release = tiny_release(tmp_path, model=made(_MAKE_SLOW, ".onnx", size))
+    with served(release, MODELSHIP_MAX_QUEUE="3", MODELSHIP_MAX_BATCH="1") as server:
+        many = 400 if size == "512" else 16
+        with concurrent.futures.ThreadPoolExecutor(many) as pool:
+            found = [one for part in pool.map(ask_often, [server] * many, [15] * many) for one in part]
+        assert {one[0] for one in found} <= {200, 503}, server.stderr.read_text()[:3000]
+        refused = [one for one in found if one[0] == 503]
+        assert set(refused) == ({(503, "1", "overloaded")} if refused else set())
+        assert refused or size == "512", "the small one may be quick enough for all"
+        assert sum(one[0] == 200 for one in found) >= 15
+        assert server.counts('modelship_rejected_total{reason="queue_full"') == (
+            {'modelship_rejected_total{reason="queue_full"}': len(refused)}
+        )
+        assert ask_often(server, 5) == [(200, None, "")] * 5, "it recovers at once"
+        if size == "3072":
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                hurried = pool.map(lambda _n: ask_often(server, 5, **{"modelship-timeout-ms": "1"}), range(2))
+                assert {one for part in hurried for one in part} == {(504, None, "deadline")}
+            assert ask_often(server, 1) == [(200, None, "")]

@@ -51,7 +51,7 @@ class Plan:
     def slice(self) -> int:
         """Samples of one request that are run at a time."""
         budget = INLINE_SECONDS if self.single <= INLINE_SECONDS else SLICE_SECONDS
-        return max(1, self.max_batch, int((budget - self.single) / self.sample) + 1)
+        return max(1, self.max_batch, int((budget - self.single) / self.sample) + 1 if self.single < budget else 1)
 
 
 class Meter(t.Protocol):
@@ -124,6 +124,7 @@ class Queue:
         self._meter = meter
         self._waiting: collections.deque[_Waiting] = collections.deque()
         self._running = False
+        self._purged = 0.0
         self._turn_at: asyncio.Handle | None = None
         self._sweep_at: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -144,6 +145,8 @@ class Queue:
         """
         if deadline is not None and deadline <= time.monotonic():
             raise self._expired()
+        if len(self._waiting) >= self._max_waiting:
+            self._purge()
         if len(self._waiting) >= self._max_waiting:
             self._meter.rejected("queue_full")
             raise RequestError(
@@ -181,6 +184,13 @@ class Queue:
         self._waiting = collections.deque(item for item in self._waiting if self._wanted(item, now))
         if deadlines := [item.deadline for item in self._waiting if item.deadline is not None]:
             self._sweep_later(min(deadlines))
+
+    def _purge(self) -> None:
+        """Make room by leaving out whose client left; seldom enough to cost next to nothing."""
+        now = time.monotonic()
+        if now - self._purged > 2e-6 * len(self._waiting):
+            self._purged = now
+            self._waiting = collections.deque(item for item in self._waiting if self._wanted(item, now))
 
     def _wanted(self, item: _Waiting, now: float) -> bool:
         if item.future.done():

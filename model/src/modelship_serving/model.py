@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import typing as t
@@ -22,6 +23,9 @@ if t.TYPE_CHECKING:
 
 #: Putting requests together pays where it saves each of them more than this: what queueing and slicing cost a request.
 _QUEUE_SECONDS = 50e-6
+#: From this time of a run on, those within one turn of the event loop are limited together to INLINE_SECONDS: whatever else
+#: came in meanwhile waits in the queue, which is bounded, and not in the loop, which is not.
+_COUNTED_SECONDS = 100e-6
 #: Batches are measured with runs of about this long at most: a start must not wait for them.
 _MEASURE_SECONDS = 0.05
 _BATCHES = (8, 32)
@@ -59,9 +63,13 @@ class Model:
                 self.seconds = self._measure(1, 3)
             self.plan = self._plan(settings.max_batch, settings.batch_delay_ms / 1000)
         self._queue = Queue(self.run, self._observe, self.plan, settings.max_queue, meter)
-        self._inline = (
-            int((INLINE_SECONDS - self.plan.single) / self.plan.sample) + 1 if self.plan.max_batch == 1 else 0
-        )
+        self._spent = 0.0
+        self._counted = self.plan.single >= _COUNTED_SECONDS
+        plan = self.plan
+        #: Samples that are run at once.
+        self._inline = 0
+        if plan.max_batch == 1 and plan.single <= INLINE_SECONDS:
+            self._inline = int((INLINE_SECONDS - plan.single) / plan.sample) + 1
 
     # --- warm-up ---------------------------------------------------------------------------------------------------
 
@@ -148,11 +156,21 @@ class Model:
         """
         if count > self._inline or not self._queue.idle:
             return None
+        if self._counted:
+            if self._spent >= INLINE_SECONDS:
+                return None
+            if self._spent == 0:
+                asyncio.get_running_loop().call_soon(self._renew)
+            self._spent += self.plan.seconds(count)
         self._meter.batch(count, 0)
         outputs = self.run(inputs)
         if self.observers:
             self._observe(inputs, outputs)
         return outputs
+
+    def _renew(self) -> None:
+        """Begin another turn of the event loop."""
+        self._spent = 0.0
 
     async def infer(
         self,

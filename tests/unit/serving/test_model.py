@@ -191,9 +191,12 @@ def test_an_observer_that_fails_is_left_out(tmp_path: Path):
 
     model.observers += [bad, lambda _i, _o: calls.append("good")]
     image = np.array(GREEN, "float32").reshape(1, 2, 2, 1)
-    for _ in range(2):
-        outputs = model.infer_now([image], 1)
-        assert outputs is not None
+
+    async def scene() -> None:
+        for _ in range(2):
+            assert await model.infer([image], 1)
+
+    asyncio.run(scene())
     assert calls.count("bad") == 1
     assert calls[-1] == "good"
 
