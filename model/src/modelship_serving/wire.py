@@ -81,13 +81,12 @@ class Head:
         if not old and "host" not in headers:
             raise RequestError(400, "header host: missing")
         self.length = _length(headers, old)
-        options = headers.get("connection", "").lower()
-        if "close" in options:
+        options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
+        self.connection = ""
+        if "close" in options or (old and "keep-alive" not in options):
             self.connection = "close"
         elif old:
-            self.connection = "keep-alive" if "keep-alive" in options else "close"
-        else:
-            self.connection = ""
+            self.connection = "keep-alive"
         expect = headers.get("expect")
         self.expects = expect is not None and not old
         if self.expects and str(expect).lower() != "100-continue":

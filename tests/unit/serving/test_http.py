@@ -45,6 +45,8 @@ def test_a_head_is_taken_apart():
     [
         (b"GET / HTTP/1.1", HOST, ""),
         (b"GET / HTTP/1.1", HOST + b"connection: Close\r\n", "close"),
+        (b"GET / HTTP/1.1", HOST + b"connection: keep-alive\r\nconnection: x, close\r\n", "close"),
+        (b"GET / HTTP/1.1", HOST + b"connection: closed\r\n", ""),
         (b"GET / HTTP/1.0", b"", "close"),
         (b"GET / HTTP/1.0", b"connection: keep-alive\r\n", "keep-alive"),
     ],
