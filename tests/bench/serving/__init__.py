@@ -13,7 +13,7 @@ from typing import Any
 from ..figures import Figure
 from ..stand import KEPT, ROOT, BenchError, Stand, command
 from . import protocol, wrk
-from .contestants import CEILING, CONTESTANTS, LIMIT, NAIVE, OURS, Job, Ready, check_model
+from .contestants import CONTESTANTS, LIMIT, NAIVE, OURS, YARDSTICKS, Job, Ready, check_model
 from .processes import processor_seconds, resident, running, wait_for
 from .protocol import PREDICT, WrongAnswer, sample
 from .reckon import SECTIONS, Turn, figures, overview, summed_up
@@ -72,7 +72,7 @@ def measure(
                 del turns[name]
     found = {name: summed_up(each) for name, each in turns.items()}
     labels = {name: each.label for name, each in ready.items()}
-    others = [name for name in found if name not in (OURS, LIMIT, CEILING, NAIVE)]
+    others = [name for name in found if name not in (OURS, NAIVE, *YARDSTICKS)]
     unjudged = [f"serving: {name} has no figures" for name in (NAIVE, LIMIT) if name not in found]
     if not others:
         unjudged.append("serving: no other server has figures")

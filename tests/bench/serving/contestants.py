@@ -18,7 +18,9 @@ LOCKS = ROOT / "requirements"
 RUNTIME = ROOT / "model" / "src"
 CONNECTIONS = (1, 8, 64)
 
-OURS, LIMIT, CEILING, NAIVE = "modelship", "constant", "haproxy", "naive"
+OURS, LIMIT, FLOOR, CEILING, NAIVE = "modelship", "constant", "floor", "haproxy", "naive"
+#: Not compared with as servers that one would choose.
+YARDSTICKS = (LIMIT, FLOOR, CEILING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +84,14 @@ CONTESTANTS = (
         ("{python}", str(APPS / "constant_app.py"), "{port}"),
         lock=ROOT / "model" / "locks" / "serving-litert.txt",
         environment={"PYTHONPATH": str(RUNTIME)},
+        checked=False,
+    ),
+    Contestant(
+        FLOOR,
+        "the same, after a run of the model on zeros",
+        ("{python}", str(APPS / "constant_app.py"), "{port}", "model"),
+        lock=ROOT / "model" / "locks" / "serving-litert.txt",
+        environment={"PYTHONPATH": f"{RUNTIME}:{APPS}"},
         checked=False,
     ),
     Contestant(

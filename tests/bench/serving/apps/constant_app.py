@@ -1,13 +1,16 @@
-"""The limit: the serving runtime's own HTTP server, answering whatever it is asked with one answer: ``constant_app.py PORT``.
+"""The limit: the serving runtime's own HTTP server, answering whatever it is asked with one answer.
 
-The answer is as long as a real one, and made ready beforehand; nothing is routed, parsed, counted or inferred.
+``constant_app.py PORT [model]``. The answer is as long as a real one, and made ready beforehand; nothing is routed, parsed,
+counted or inferred. With ``model`` the model is run on zeros first: what no server that runs it can go below.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from modelship_serving.connections import Connections
@@ -28,11 +31,15 @@ class Constant:
 
     draining = False
 
+    def __init__(self, run: Callable[[], object]) -> None:
+        self._run = run
+
     def begin(self) -> None: ...
 
     def admit(self, request: Request) -> Any: ...
 
     def answer(self, request: Request, route: Any = None) -> bytes:  # noqa: ARG002
+        self._run()
         return _ANSWER
 
     def refuse(self, request: Request, error: Exception) -> bytes:  # noqa: ARG002
@@ -46,7 +53,14 @@ def ignore(what: Any) -> None:
 
 
 async def main() -> None:
-    connections = Connections(Constant(), Settings(), ignore, ignore)
+    run: Callable[[], object] = dict
+    if len(sys.argv) > 2:
+        import numpy as np
+        from litert_model import Model
+
+        model = Model()
+        run = functools.partial(model, np.zeros(model.shape, np.float32))
+    connections = Connections(Constant(run), Settings(), ignore, ignore)
     server = await asyncio.get_running_loop().create_server(connections, "127.0.0.1", int(sys.argv[1]), backlog=1024)
     await server.serve_forever()
 
