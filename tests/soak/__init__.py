@@ -1,0 +1,1 @@
+"""Reliability over time: ``python -m tests.soak``; short versions of the same run with the integration tests."""
