@@ -139,3 +139,35 @@ def test_whatever_json_holds_ends_in_an_array_or_a_named_error():
 def test_an_unservable_dtype_is_refused_at_the_start():
     with pytest.raises(StartError, match="dtype 'object'"):
         field("object")
+
+
+@pytest.mark.parametrize(
+    ("limits", "good", "bad"),
+    [
+        ((0, 255), [0.0, -0.0, 1e-40, 254.99, 255.0], [-1e-40, -1.0, 255.00002, math.inf, -math.inf, math.nan]),
+        ((-1, 1), [-1.0, -0.0, 0.5, 1.0], [-1.0000001, 1.0000001, math.nan]),
+        ((2, 3), [2.0, 3.0], [0.0, 1.9999, 3.0001, math.nan]),
+        ((-3, -2), [-3.0, -2.0], [0.0, -1.0, 2.5, math.nan]),
+        (None, [-3e38, 0.0, 3e38, 1e-45], [math.inf, -math.inf, math.nan]),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_what_comes_as_bytes_is_checked_like_numbers(dtype: str, limits: Any, good: list[float], bad: list[float]):
+    some = field(dtype, (-1, 1), limits)
+    for value in good:
+        if abs(value) > 6e4 and dtype == "float16":
+            continue
+        some.check(np.array([[value]], dtype))
+    for value in bad:
+        array = np.array([[good[0]], [value]], dtype)
+        if limits and not math.isnan(value) and limits[0] <= float(array[1, 0]) <= limits[1]:
+            continue  # rounded into the range
+        with pytest.raises(RequestError, match=r"image\[1\]"):
+            some.check(array)
+
+
+def test_a_boolean_byte_is_0_or_1():
+    flags = field("bool", (-1, 2), None)
+    flags.check(np.frombuffer(b"\0\1", "bool").reshape(1, 2))
+    with pytest.raises(RequestError, match="BOOL"):
+        flags.check(np.frombuffer(b"\0\2", "bool").reshape(1, 2))

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import gzip
+import random
+import zlib
+
+import pytest
+
+pytest.importorskip("msgspec", reason="the serving runtime's dependencies are not installed here")
+
+from modelship_serving.bodies import compressed, content, form_file, query_value
+from modelship_serving.errors import RequestError
+from modelship_serving.http import Request, Response
+
+TEXT = b"some text, " * 500
+
+
+def request(body: bytes = b"", query: str = "", **headers: str) -> Request:
+    return Request("POST", "/predict", query, {name.replace("_", "-"): text for name, text in headers.items()}, body)
+
+
+def bare(data: bytes) -> bytes:
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return stream.compress(data) + stream.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(TEXT)),
+        ("X-GZIP", gzip.compress(TEXT)),
+        ("deflate", zlib.compress(TEXT)),
+        ("deflate", bare(TEXT)),
+        ("identity", TEXT),
+    ],
+)
+def test_bodies_are_decompressed(coding: str, body: bytes):
+    assert content(request(body, content_encoding=coding), len(TEXT)) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "limit", "status"),
+    [
+        ("br", TEXT, 9999, 415),
+        ("gzip, gzip", gzip.compress(TEXT), 9999, 415),
+        ("gzip", TEXT, 9999, 400),
+        ("gzip", b"", 9999, 400),
+        ("gzip", gzip.compress(TEXT)[:-1], 9999, 400),
+        ("gzip", gzip.compress(TEXT) + b"x", 9999, 400),
+        ("deflate", zlib.compress(TEXT)[:-1], 9999, 400),
+        ("deflate", b"", 9999, 400),
+        ("gzip", gzip.compress(TEXT), len(TEXT) - 1, 413),
+        ("deflate", zlib.compress(b" " * 10_000_000), 9999, 413),
+    ],
+)
+def test_damaged_and_swollen_bodies_are_refused(coding: str, body: bytes, limit: int, status: int):
+    with pytest.raises(RequestError) as caught:
+        content(request(body, content_encoding=coding), limit)
+    assert caught.value.status == status
+
+
+def test_whatever_comes_compressed_ends_in_bytes_or_a_refusal():
+    generator = random.Random(0)  # noqa: S311
+    good = gzip.compress(TEXT)
+    for _ in range(2000):
+        data = bytearray(good)
+        for _ in range(generator.randint(1, 4)):
+            data[generator.randrange(len(data))] = generator.randrange(256)
+        try:
+            assert (
+                len(content(request(bytes(data), content_encoding=generator.choice(["gzip", "deflate"])), 9999)) <= 9999
+            )
+        except RequestError as exc:
+            assert exc.status in (400, 413)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip", "gzip"),
+        ("gzip, deflate, br", "gzip"),
+        ("deflate", "deflate"),
+        ("deflate;q=1, gzip;q=0.5", "deflate"),
+        ("br", None),
+        ("gzip;q=0", None),
+        ("gzip;q=oops", None),
+        ("identity, gzip;q=0.5", None),
+        ("", None),
+    ],
+)
+def test_answers_are_compressed_as_the_client_likes(accepted: str, coding: str | None):
+    answer = compressed(request(accept_encoding=accepted), Response(TEXT, headers=[("a", "b")]))
+    assert dict(answer.headers).get("content-encoding") == coding
+    data = answer.body
+    assert {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}[coding](data) == TEXT
+    assert ("a", "b") in answer.headers
+    assert compressed(request(accept_encoding=accepted), Response(b"short")).body == b"short"
+    assert compressed(request(), Response(TEXT)).body == TEXT
+
+
+def form(*parts: tuple[str, bytes]) -> bytes:
+    return b"".join(b"--b\r\n" + head.encode() + b"\r\n\r\n" + data + b"\r\n" for head, data in parts) + b"--b--\r\n"
+
+
+FILE = 'Content-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png'
+NOTE = 'content-disposition: form-data; name="note"'
+
+
+@pytest.mark.parametrize("data", [b"", b"\r\n--", b"--b", b"\x89PNG\r\n\x1a\n\0\r\n\r\n", bytes(range(256))])
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=b", 'multipart/form-data; charset=x; boundary="b"'])
+def test_the_file_of_a_form(kind: str, data: bytes):
+    body = form((NOTE, b"hello"), (FILE, data), (NOTE, b""))
+    assert form_file(request(content_type=kind), body) == ("image", data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("multipart/form-data", form((FILE, b"x")), 400),
+        ("multipart/form-data; boundary=", form((FILE, b"x")), 400),
+        ("multipart/form-data; boundary=" + "b" * 71, form((FILE, b"x")), 400),
+        ("multipart/form-data; boundary=c", form((FILE, b"x")), 400),
+        ("multipart/form-data; boundary=b", form((FILE, b"x"))[:-6], 400),
+        ("multipart/form-data; boundary=b", form(("x: y", b"x")), 400),
+        ("multipart/form-data; boundary=b", form((NOTE, b"x")), 422),
+        ("multipart/form-data; boundary=b", form((FILE, b"x"), (FILE, b"y")), 422),
+    ],
+)
+def test_forms_without_one_file_are_refused(kind: str, body: bytes, status: int):
+    with pytest.raises(RequestError) as caught:
+        form_file(request(content_type=kind), body)
+    assert caught.value.status == status
+
+
+def test_values_of_the_query():
+    assert query_value(request(), "version") is None
+    assert query_value(request(query="a=1"), "version") is None
+    assert query_value(request(query="version=1&version=a%20b"), "version") == "a b"
+    assert query_value(request(query="version"), "version") == ""
