@@ -61,17 +61,21 @@ def test_damaged_and_swollen_bodies_are_refused(coding: str, body: bytes, limit:
 
 def test_whatever_comes_compressed_ends_in_bytes_or_a_refusal():
     generator = random.Random(0)  # noqa: S311
-    good = gzip.compress(TEXT)
+    good, statuses = gzip.compress(TEXT), set()
     for _ in range(2000):
         data = bytearray(good)
         for _ in range(generator.randint(1, 4)):
             data[generator.randrange(len(data))] = generator.randrange(256)
-        try:
-            assert (
-                len(content(request(bytes(data), content_encoding=generator.choice(["gzip", "deflate"])), 9999)) <= 9999
-            )
-        except RequestError as exc:
-            assert exc.status in (400, 413)
+        statuses.add(outcome(bytes(data), generator.choice(["gzip", "deflate"])))
+    assert statuses <= {200, 400, 413}
+    assert 400 in statuses
+
+
+def outcome(body: bytes, coding: str) -> int:
+    try:
+        return 200 if len(content(request(body, content_encoding=coding), 9999)) <= 9999 else 500
+    except RequestError as exc:
+        return exc.status
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,7 @@ FILE = 'Content-Disposition: form-data; name="image"; filename="a.png"\r\nConten
 NOTE = 'content-disposition: form-data; name="note"'
 
 
-@pytest.mark.parametrize("data", [b"", b"\r\n--", b"--b", b"\x89PNG\r\n\x1a\n\0\r\n\r\n", bytes(range(256))])
+@pytest.mark.parametrize("data", [b"", b"\r\n--", b"x--b", b"\r\n", b"\x89PNG\r\n\x1a\n\0\r\n\r\n", bytes(range(256))])
 @pytest.mark.parametrize("kind", ["multipart/form-data; boundary=b", 'multipart/form-data; charset=x; boundary="b"'])
 def test_the_file_of_a_form(kind: str, data: bytes):
     body = form((NOTE, b"hello"), (FILE, data), (NOTE, b""))

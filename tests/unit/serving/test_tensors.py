@@ -148,15 +148,13 @@ def test_an_unservable_dtype_is_refused_at_the_start():
         ((-1, 1), [-1.0, -0.0, 0.5, 1.0], [-1.0000001, 1.0000001, math.nan]),
         ((2, 3), [2.0, 3.0], [0.0, 1.9999, 3.0001, math.nan]),
         ((-3, -2), [-3.0, -2.0], [0.0, -1.0, 2.5, math.nan]),
-        (None, [-3e38, 0.0, 3e38, 1e-45], [math.inf, -math.inf, math.nan]),
+        (None, [-6e4, 0.0, 6e4, 1e-45], [math.inf, -math.inf, math.nan]),
     ],
 )
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_what_comes_as_bytes_is_checked_like_numbers(dtype: str, limits: Any, good: list[float], bad: list[float]):
     some = field(dtype, (-1, 1), limits)
     for value in good:
-        if abs(value) > 6e4 and dtype == "float16":
-            continue
         some.check(np.array([[value]], dtype))
     for value in bad:
         array = np.array([[good[0]], [value]], dtype)
