@@ -79,8 +79,9 @@ cluster-down: ## remove the test cluster; what it was built of stays in the user
 # --- checks -------------------------------------------------------------------------------------------------------
 
 .PHONY: test lint sanity unit integration bench soak lock clean stand
-test: lint sanity stand cluster-programs ## everything: lint, sanity, unit and integration tests
-	$(call with_stand,-m pytest)
+test: ## everything: lint, sanity, unit and integration tests
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint sanity cluster-programs
+	$(call with_stand,-m pytest -n 2 --no-loadscope-reorder)
 
 lint: .venv/dev $(COLLECTION) ## ruff, mypy, ansible-lint
 	$(BIN)/ruff check .
@@ -121,6 +122,7 @@ soak: stand ## the serving runtime for long: memory over a million requests, twi
 
 lock: ## resolve the lock files anew (needs uv)
 	for name in requirements/{controller,dev,bench}; do $(LOCK) $$name.in -o $$name.txt; done
+	for name in requirements/bench-serving-{bentoml,fastapi,flask,litserve,mlserver}; do $(LOCK) --no-annotate $$name.in -o $$name.txt; done
 	cd requirements && $(LOCK) --no-annotate --no-deps bench-kubernetes.in -o bench-kubernetes.txt
 	cd model/locks && $(LOCK) --no-annotate trainer.in -o trainer.txt
 	# the serving locks name every package, because their declared dependencies are not all needed

@@ -135,7 +135,9 @@ def _files(node: Node, network: Network) -> dict[str, str]:
         "usr/local/sbin/modelship-network": "network.sh",
     }
     files = {place: template(f"files/{name}", values) for place, name in places.items()}
-    files[f"etc/containerd/certs.d/{network.registry}/hosts.toml"] = f'[host."http://{network.registry}"]\n'
+    # Both: of an image that is missing at the host, the server's own answer is what is told.
+    origin = f"http://{network.registry}"
+    files[f"etc/containerd/certs.d/{network.registry}/hosts.toml"] = f'server = "{origin}"\n[host."{origin}"]\n'
     files["etc/kubernetes/resolv.conf"] = _resolvers(network)
     return files
 
