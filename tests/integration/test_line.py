@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import ROOT, Playbooks, free_port
+from .load import Load
 
 # what is tested is the line, not how well three epochs learn or how fast a busy machine answers
 GATES = {"accuracy": 0.8, "accuracy_drop": 0.1, "latency_p99_ms": 10000}
@@ -66,47 +64,6 @@ def _call(line: Playbooks, path: str, body: object = None) -> tuple[int, dict[st
 
 def _digits() -> list[list[float]]:
     return [[float((i * j) % 256) for i in range(784)] for j in range(8)]
-
-
-class Load:
-    """Keep-alive clients that ask for predictions until told to stop; counts what is lost."""
-
-    def __init__(self, port: int, clients: int = 4) -> None:
-        self.port = port
-        self.answered = 0
-        self.releases: set[str] = set()
-        self.lost: list[str] = []
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for client in range(clients)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        body = json.dumps({"image": _digits()[0]})
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        while not self._stop.is_set():
-            try:
-                connection.request("POST", "/predict", body, {"content-type": "application/json"})
-                answer = connection.getresponse()
-                answer.read()
-                if answer.status == 200:
-                    self.answered += 1
-                    self.releases.add(answer.headers["modelship-release"])
-                else:
-                    self.lost.append(str(answer.status))
-            except (OSError, http.client.HTTPException) as exc:
-                self.lost.append(repr(exc))
-                connection.close()
-            time.sleep(0.002)
-        connection.close()
 
 
 def test_check_mode_before_anything_exists_changes_nothing(line: Playbooks) -> None:
@@ -167,12 +124,13 @@ def test_check_mode_tells_which_input_changed(line: Playbooks) -> None:
 
 
 def test_a_changed_parameter_is_redeployed_under_load_and_no_request_is_lost(line: Playbooks) -> None:
-    with Load(int(str(line.variables["modelship_port"]))) as load:
+    address = ("127.0.0.1", int(str(line.variables["modelship_port"])))
+    with Load([address], {"image": _digits()[0]}, kept=4) as load:
         play = line.run("site", modelship_parameters={"epochs": 4})
     assert play.rc == 0, play.output
-    assert load.lost == []
-    assert load.answered > 100
-    assert len(load.releases) == 2
+    assert load.losses == []
+    assert sum(load.answers.values()) > 100
+    assert len(load.answers) == 2
 
 
 def test_a_killed_run_can_be_run_again(line: Playbooks) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import http.client
 import io
 import json
 import shutil
@@ -12,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 import typing as t
 import urllib.request
@@ -27,6 +25,8 @@ from ansible_collections.modelship.core.plugins.module_utils._core.runner import
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._docker.options import DOCKER_OPTIONS
 from ansible_collections.modelship.core.plugins.modules.deployment import deploy
+
+from ..load import Load
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
@@ -218,52 +218,10 @@ def _deployment(lab: Lab, *, proxied: bool) -> t.Iterator[Deployment]:
             lab.api.remove_volume(volume["Name"])
 
 
-class Load:
-    """Eight connections that are kept open, each asking without a pause; counts answers and losses.
-
-    A connection is opened again only where the server said that it would close it; everything else is a loss.
-    """
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.answers: dict[str | None, int] = {}
-        self.losses: list[str] = []
-        self._lock = threading.Lock()
-        self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(8)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _ask(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        body = json.dumps({"image": [1] * 784}).encode()
-        while not self._end.is_set():
-            try:
-                connection.request("POST", "/predict", body)
-                answer = connection.getresponse()
-                value = json.loads(answer.read())
-                assert answer.status == 200, answer.status
-                with self._lock:
-                    self.answers[value["version"]] = self.answers.get(value["version"], 0) + 1
-            except (OSError, http.client.HTTPException, ValueError, AssertionError) as exc:
-                self.losses.append(repr(exc))
-                connection.close()
-            time.sleep(0.002)
-        connection.close()
-
-
 @pytest.fixture
-def load() -> type[Load]:
-    """The load generator."""
-    return Load
+def load() -> t.Callable[[int], Load]:
+    """Eight clients of a port of this machine, which tell the versions of the containers that answer."""
+    return lambda port: Load([("127.0.0.1", port)], {"image": [1] * 784}, "version")
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import copy
 import dataclasses
-import http.client
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
 import typing as t
 from pathlib import Path
@@ -26,7 +24,7 @@ from ansible_collections.modelship.core.plugins.module_utils._kubernetes.options
 from ansible_collections.modelship.core.plugins.modules.deployment import deploy
 from ansible_collections.modelship.core.plugins.modules.deployment_info import examine
 
-from .serving import BIN, SAMPLES, Built
+from .serving import BIN, Built
 
 Object = dict[str, t.Any]
 NAME = "digits"
@@ -234,66 +232,3 @@ def _merged(one: dict[str, t.Any], other: dict[str, t.Any]) -> dict[str, t.Any]:
         else:
             result[name] = copy.deepcopy(value)
     return result
-
-
-class Load:
-    """Asks for predictions without a pause, on connections that are kept and on new ones; counts answers and losses.
-
-    A kept connection is opened again only where the server said that it would close it; all else is a loss.
-    """
-
-    KEPT = 4
-    NEW = 4
-
-    def __init__(self, addresses: t.Sequence[tuple[str, int]]) -> None:
-        #: how many answers of which release
-        self.answers: dict[str, int] = {}
-        self.losses: list[str] = []
-        #: how many answers came on connections of their own
-        self.connections = 0
-        self._begun = time.monotonic()
-        self._lock = threading.Lock()
-        self._end = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._ask, args=(addresses[number % len(addresses)], number < self.KEPT))
-            for number in range(self.KEPT + self.NEW)
-        ]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def wait_for(self, release: str, count: int) -> None:
-        """Wait until *release* has given *count* more answers."""
-        wanted = self.answers.get(release, 0) + count
-        deadline = time.monotonic() + 30
-        while self.answers.get(release, 0) < wanted and time.monotonic() < deadline:
-            time.sleep(0.02)
-
-    def _ask(self, address: tuple[str, int], kept: bool) -> None:
-        connection = http.client.HTTPConnection(*address, timeout=10)
-        body = json.dumps({"image": SAMPLES[0]}).encode()
-        headers = {"content-type": "application/json", **({} if kept else {"connection": "close"})}
-        while not self._end.is_set():
-            try:
-                connection.request("POST", "/predict", body, headers)
-                answer = connection.getresponse()
-                value = json.loads(answer.read())
-                if answer.status != 200 or len(value["probabilities"]) != 3:
-                    raise ValueError(f"{answer.status}: {value}")
-                with self._lock:
-                    self.answers[value["release"]] = self.answers.get(value["release"], 0) + 1
-                    self.connections += not kept
-            except (OSError, http.client.HTTPException, ValueError, KeyError) as exc:
-                since = time.monotonic() - self._begun
-                kind = "kept" if kept else "new"
-                self.losses.append(f"after {since:.2f} s, {kind} connection to {address[0]}: {exc!r}")
-                connection.close()
-            time.sleep(0.005)
-        connection.close()

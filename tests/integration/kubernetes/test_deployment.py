@@ -20,8 +20,9 @@ from ansible_collections.modelship.core.plugins.module_utils._kubernetes.access 
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client import Api
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.remove import remove
 
-from .declared import NAME, Declared, Load, Object, appears_in, versions
-from .serving import Serving
+from ..load import Load
+from .declared import NAME, Declared, Object, appears_in, versions
+from .serving import SAMPLES, Serving
 
 pytestmark = pytest.mark.integration
 
@@ -305,7 +306,7 @@ def test_what_is_no_longer_declared_is_pruned_and_nothing_else(digits: Declared,
 
 def test_rolling_updates_lose_no_request(digits: Declared, serving: Serving) -> None:
     """Another configuration, then another image and release, while clients ask on kept and on new connections."""
-    with Load(digits.addresses()) as load:
+    with Load(digits.addresses(), {"image": SAMPLES[0]}, kept=4, new=4) as load:
         load.wait_for(serving.first.release, 50)
         first = digits.run(environment={"GREETING": "good morning"})
         digits.declare(environment={"GREETING": "good morning"})
@@ -332,7 +333,7 @@ def test_a_rollout_that_fails_puts_the_last_good_revision_back_whole(digits: Dec
     """Image, configuration and release together, without losing a request, and the task says so."""
     good = digits.objects((("v1", "ConfigMap"), ("v1", "Secret"), ("v1", "Service")))
     pods = {pod["metadata"]["uid"] for pod in digits.pods()}
-    with Load(digits.addresses()) as load:
+    with Load(digits.addresses(), {"image": SAMPLES[0]}, kept=4, new=4) as load:
         load.wait_for(serving.second.release, 20)
         ran = digits.play(
             image=serving.first.image,
