@@ -12,10 +12,8 @@ from .._core.errors import ModelshipError
 from .._core.progress import Progress
 from .autoscaled import scales
 from .errors import ApiError
-from .gone import wait_gone
 from .objects import Key, Object, key_of, waves
 from .plan import Change, Plan, plan
-from .pods import condition
 from .prune import delete_all, no_guard, prune
 from .refusal import combined, explained, some
 
@@ -30,13 +28,17 @@ _PAUSE_S = 0.1
 
 
 def make_namespace(api: Api, plan: Plan) -> bool:
-    """Create the deployment's own namespace if *plan* does; the record and the Lease are kept in it.
+    """Create the deployment's own namespace if *plan* does, where it counts as unchanged then; tell whether it did.
+
+    The record and the Lease are kept in it.
 
     :raises ModelshipError: the server refuses.
     """
     for change in plan.creates:
         if change.key == Key("", "Namespace", "", plan.namespace):
-            _applied(api, change, force=False)
+            change.live = _applied(api, change, force=False)
+            plan.creates.remove(change)
+            plan.unchanged.append(change)
             return True
     return False
 
@@ -63,6 +65,8 @@ def carry_out(
     live = {change.key: change.live for change in plan.unchanged}
     if plan.going:
         progress.step(f"waiting until {some([key_of(obj) for obj in plan.going])} is gone")
+        from .gone import wait_gone
+
         wait_gone(api, plan.going, deadline_s=deadline_s, progress=progress)
     fighting = [
         obj
@@ -117,6 +121,8 @@ def _await_kind(api: Api, definition: Object) -> None:
 
     :raises ModelshipError: the server does not accept its names.
     """
+    from .pods import condition
+
     deadline = time.monotonic() + _SETTLE_S
     name = definition["metadata"]["name"]
     version, reason = definition["apiVersion"], "the server does not say why"

@@ -13,19 +13,14 @@ import typing as t
 from .._core.runner import Context, Outcome
 from .._deployment.declaration import Declaration, check_name
 from .access import load_access
-from .apply import Plan, make_namespace
 from .client import Api
 from .declared import KubernetesOptions
-from .endpoint import inside, reachable
-from .lease import Lease
-from .manifests import render
-from .objects import Object, key_of
-from .record import load_record
-from .rollout import Rollout, Settings
-from .serving import replica_facts, served_release, serving_pods
 
 if t.TYPE_CHECKING:
     from .._deployment.info import Info, Inquiry
+    from .objects import Object
+    from .plan import Plan
+    from .rollout import Rollout
 
 
 class KubernetesBackend:
@@ -47,6 +42,11 @@ class KubernetesBackend:
         :raises ModelshipError: it cannot be done. Before the first write nothing has changed; after it the last good
             revision is put back, if there is one.
         """
+        from .apply import make_namespace
+        from .lease import Lease
+        from .record import load_record
+        from .rollout import Rollout, Settings
+
         options = self.options
         settings = Settings(options.rollout.deadline, force=options.force, waits=options.wait)
         desired = self._render(declaration)
@@ -61,9 +61,10 @@ class KubernetesBackend:
             # the record and the Lease are kept in the namespace
             made = make_namespace(self.api, found)
             with Lease(self.api, self.namespace, declaration.name) as lease:
-                found, live = rollout.perform(found, lease)
+                carried, live = rollout.perform(found, record, lease)
+            again, found = carried is not found, carried
             changed = made or found.changed
-            if made:  # the second plan found it there
+            if made and again:  # the second plan found it there
                 found.reasons.insert(0, f"Namespace {self.namespace} does not exist yet")
                 found.difference.add(f"Namespace {self.namespace}", None, {"name": self.namespace})
         else:
@@ -111,6 +112,8 @@ class KubernetesBackend:
         return look(self.api, self.namespace, inquiry, desired, context.progress)
 
     def _render(self, declaration: Declaration) -> list[Object]:
+        from .manifests import render
+
         return render(
             declaration,
             self.options,
@@ -120,6 +123,10 @@ class KubernetesBackend:
         )
 
     def _result(self, declaration: Declaration, found: Plan, live: list[Object], rollout: Rollout) -> dict[str, t.Any]:
+        from .endpoint import inside, reachable
+        from .objects import key_of
+        from .serving import replica_facts, served_release, serving_pods
+
         name = declaration.name
         previous, current = rollout.previous, rollout.current
         pods = serving_pods(self.api, self.namespace, name) if live else []

@@ -39,7 +39,7 @@ class Api:
     :param workers: how many requests :meth:`each` has under way at once.
     """
 
-    def __init__(self, access: Access, *, timeout: float = 60, workers: int = 8) -> None:
+    def __init__(self, access: Access, *, timeout: float = 60, workers: int = 16) -> None:
         self.access = access
         self._workers = workers
         self._transport = Transport(access, timeout)

@@ -30,7 +30,7 @@ from .objects import (
 from .observe import Observed, fetch, is_namespace_ours, observe
 from .record import Record
 from .refusal import Conflict, combined, conflict_error, conflicts_of, explained, some
-from .vacancy import is_container, occupants
+from .vacancy import is_container, is_made_by_server, occupants
 
 if t.TYPE_CHECKING:
     from .client import Api
@@ -89,6 +89,19 @@ class Plan:
     def changed(self) -> bool:
         """Whether anything is to be done."""
         return bool(self.creates or self.updates or self.prunes or self.releases)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing is there yet, but for namespaces: neither of the deployment nor of what it declares.
+
+        What a new namespace gets by itself may come a moment later, so whether that is there is not known.
+        """
+        there = self.updates or self.prunes or self.releases or self.stuck or self.going
+        return (
+            not there
+            and all(change.key.kind == "Namespace" for change in self.unchanged)
+            and not any(is_made_by_server(change.desired) for change in self.creates)
+        )
 
     @property
     def left(self) -> list[Key]:

@@ -15,11 +15,10 @@ from .apply import Plan, carry_out, plan, prune
 from .client import Api
 from .errors import ApiError
 from .lease import Lease
-from .nudge import nudge
 from .objects import Object
 from .record import Record, Revision, load_record, save_record
-from .serving import served_release, serving_pods
-from .wait import health, wait
+
+# what waiting and its verdicts need is imported there: a module is compiled anew in every task
 
 #: The server's own verdict (ProgressDeadlineExceeded) names the reason better than ours, and comes this much earlier.
 _GRACE_S = 3.0
@@ -78,15 +77,19 @@ class Rollout:
             previous=previous,
         )
 
-    def perform(self, found: Plan, lease: Lease) -> tuple[Plan, list[Object]]:
+    def perform(self, found: Plan, seen: Record, lease: Lease) -> tuple[Plan, list[Object]]:
         """Plan again, now that no other run is at work, and carry that out; return it and the live objects.
 
+        A plan that found nothing there holds still if there still is no record: every run writes one before anything else.
+
         :param found: the plan made before.
+        :param seen: the record that it was made with.
         :raises ModelshipError: it failed; the message says what was put back.
         """
         record = load_record(self.api, self.namespace, self.name)
         self.previous = self.current = record.good
-        found = self.plan(record, previous=found)
+        if seen.stored or record.stored or not found.is_first:
+            found = self.plan(record, previous=found)
         # what this run is about to make is remembered first, so that a killed run's objects are found again
         record = save_record(self.api, self.namespace, self.name, record.with_plan(found))
         try:
@@ -116,9 +119,13 @@ class Rollout:
         self.previous = self.current = record.good
         if not self.settings.waits:
             return live, []
+        from .wait import health
+
         good = record.good is not None and record.good.objects == found.desired
         if good and all(entry["state"] == "ready" for entry in health(self.api, live, pods=False)):
             return live, []
+        from .nudge import nudge
+
         with Lease(self.api, self.namespace, self.name) as lease:
             retried = nudge(self.api, live)
             try:
@@ -141,7 +148,8 @@ class Rollout:
         self._wait(live)
         wanted = self.declaration.verification
         if wanted is not None and not verified:
-            from .golden import demand  # and with it an HTTP client, which a run without verification need not load
+            from .golden import demand  # and with it an HTTP client
+            from .serving import serving_pods
 
             pods = serving_pods(self.api, self.namespace, self.name)
             demand(self.api, pods, self.declaration, wanted, self.progress)
@@ -157,12 +165,16 @@ class Rollout:
         )
 
     def _wait(self, live: list[Object]) -> None:
+        from .wait import wait
+
         wait(self.api, live, deadline_s=self.settings.deadline_s + _GRACE_S, progress=self.progress)
 
     def _prune(self, found: Plan, lease: Lease) -> None:
         prune(self.api, found, self.progress, deadline_s=self.settings.deadline_s, guard=lease.check)
 
     def _remember(self, record: Record, found: Plan) -> None:
+        from .serving import served_release, serving_pods
+
         good = record.good
         same = good is not None and good.objects == found.desired
         revision = Revision(

@@ -36,6 +36,11 @@ def is_container(obj: Object) -> bool:
     return obj["kind"] in ("Namespace", "CustomResourceDefinition")
 
 
+def is_made_by_server(obj: Object) -> bool:
+    """Tell whether every namespace gets *obj* by itself."""
+    return obj["kind"] in _OWN_KINDS or (obj["kind"], obj["metadata"]["name"]) in _OWN_OBJECTS
+
+
 def occupants(api: Api, obj: Object, name: str, ours: t.Iterable[Object] = ()) -> list[Key]:
     """Return what would be lost with *obj* (see :func:`is_container`) and is not of the deployment *name*.
 
@@ -96,8 +101,7 @@ def _owners(obj: Object) -> set[str]:
 
 
 def _comes_by_itself(obj: Object, name: str) -> bool:
-    own_object = (obj["kind"], obj["metadata"]["name"]) in _OWN_OBJECTS
-    return own_object or obj["kind"] in _OWN_KINDS or labels_of(obj).get(PART_OF) == name
+    return is_made_by_server(obj) or labels_of(obj).get(PART_OF) == name
 
 
 def _namespaced_kinds(api: Api) -> list[tuple[str, str, str]]:
