@@ -16,6 +16,7 @@ class Difference:
         self._header = header
         self._before: dict[str, t.Any] = {}
         self._after: dict[str, t.Any] = {}
+        self._later: dict[str, t.Callable[[], t.Any]] = {}
 
     def add(self, name: str, before: t.Any, after: t.Any) -> None:
         """Record that *name* goes from *before* to *after*; ``None`` means absent."""
@@ -25,13 +26,17 @@ class Difference:
             if after is not None:
                 self._after[name] = after
 
+    def add_new(self, name: str, after: t.Callable[[], t.Any]) -> None:
+        """Record that *name* is new; what *after* returns is asked for only if the diff is printed."""
+        self._later[name] = after
+
     def __bool__(self) -> bool:
-        return bool(self._before or self._after)
+        return bool(self._before or self._after or self._later)
 
     @property
     def names(self) -> list[str]:
         """The names that differ, sorted."""
-        return sorted(self._before.keys() | self._after.keys())
+        return sorted(self._before.keys() | self._after.keys() | self._later.keys())
 
     def as_result(self) -> dict[str, str]:
         """Return the dict that a module returns as ``diff``."""
@@ -39,7 +44,7 @@ class Difference:
             "before_header": self._header,
             "after_header": self._header,
             "before": _text(self._before),
-            "after": _text(self._after),
+            "after": _text({**self._after, **{name: after() for name, after in self._later.items()}}),
         }
 
 

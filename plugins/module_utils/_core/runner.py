@@ -21,7 +21,7 @@ class Outcome:
 
     :param changed: something was changed, or would be in check mode.
     :param result: the module's documented return values.
-    :param difference: before and after, printed under ``--diff``.
+    :param difference: before and after, returned and printed under ``--diff``.
     :param message: one line for ``msg``: what was done, or would be and why.
     :param warnings: shown by Ansible beside the task's result.
     """
@@ -58,6 +58,6 @@ def run(module: AnsibleModule, logic: t.Callable[[dict[str, t.Any], Context], Ou
     result = dict(outcome.result, changed=outcome.changed)
     if outcome.message:
         result["msg"] = outcome.message
-    if outcome.difference is not None:
+    if outcome.difference is not None and module._diff:
         result["diff"] = outcome.difference.as_result()
     module.exit_json(**result)

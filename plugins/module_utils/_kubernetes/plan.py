@@ -12,7 +12,6 @@ import typing as t
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .autoscaled import begun, bounded, scales
-from .difference import changed_paths, shown, told
 from .errors import ApiError
 from .managed import comparable, is_adopted, is_kept, is_provably_equal, our_fields, owner_of, replicas_to_hold
 from .objects import (
@@ -362,10 +361,13 @@ def _describe(plan: Plan, record: Record | None) -> None:
     good = {(obj["kind"], obj["metadata"]["name"]) for obj in record.good.objects} if record and record.good else set()
     for change in plan.creates:
         key = change.key
-        _old, new = shown(change.desired, None, change.result or change.desired)
-        plan.difference.add(str(key), None, new)
+        plan.difference.add_new(str(key), _creation(change))
         why = "was deleted" if (key.kind, key.name) in good else "does not exist yet"
         plan.reasons.append(f"{key} {why}")
+    if not (plan.updates or plan.prunes or plan.releases):
+        return
+    from .difference import changed_paths, shown, told  # a module is compiled anew in every task
+
     for change in plan.updates:
         old, new = shown(change.desired, change.live, change.result)
         plan.difference.add(str(change.key), old, new)
@@ -376,6 +378,15 @@ def _describe(plan: Plan, record: Record | None) -> None:
     for obj in plan.releases:
         plan.difference.add(f"{key_of(obj)} (labels)", labels_of(obj), {})
         plan.reasons.append(f"{key_of(obj)} is no longer declared; it existed before, so it is only given up")
+
+
+def _creation(change: Change) -> t.Callable[[], t.Any]:
+    def show() -> t.Any:
+        from .difference import shown
+
+        return shown(change.desired, None, change.result or change.desired)[1]
+
+    return show
 
 
 def _why(change: Change, paths: list[str]) -> str:
