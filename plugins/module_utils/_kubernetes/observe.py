@@ -80,16 +80,23 @@ def observe(
                 return []
             raise
 
-    order: list[str | Place] = [*namespaces, *places]
-    results = api.each(look, order)
     observed = Observed({}, {}, warnings)
-    for what, result in zip(order, results, strict=True):
-        if isinstance(result, ModelshipError):
-            raise result
-        if isinstance(what, str):
-            observed.namespaces[what] = result
-        else:
-            observed.ours.update({key_of(obj): obj for obj in result})
+
+    def take(order: list[str | Place]) -> None:
+        for what, result in zip(order, api.each(look, order), strict=True):
+            if isinstance(result, ModelshipError):
+                raise result
+            if isinstance(what, str):
+                observed.namespaces[what] = result
+            else:
+                observed.ours.update({key_of(obj): obj for obj in result})
+
+    if record is not None and record.stored:
+        take([*namespaces, *places])
+    else:
+        take([*namespaces])
+        # nothing is in a namespace that is not there
+        take([place for place in places if observed.namespaces.get(place[2], True) is not None])
     return observed
 
 
