@@ -25,25 +25,34 @@ def _link_collection() -> None:
 _link_collection()
 
 
-#: The tests on the cluster mostly wait: with ``-n 2`` they run beside the rest that shares this machine's servers and ports.
-_CLUSTER = (
-    "tests/cluster/test_cluster.py",
-    "tests/integration/kubernetes/",
-    "tests/integration/test_line_kubernetes.py",
-)
-_GROUPS = ("machine", "cluster")
+#: What runs one after the other, since it shares a cluster, or this machine's Docker Engine: two long groups side by side.
+_GROUPS = {
+    "machine": ("tests/integration/deployment/", "tests/integration/test_line.py", "tests/integration/test_roles"),
+    "cluster": (
+        "tests/cluster/test_cluster.py",
+        "tests/integration/kubernetes/",
+        "tests/integration/test_line_kubernetes.py",
+    ),
+}
 
 
 def _group(nodeid: str) -> str:
-    """Tests of one group run one after the other: those on the cluster, those with servers, and each file of unit tests."""
-    if nodeid.startswith(_CLUSTER):
-        return "cluster"
-    return nodeid.partition("::")[0] if nodeid.startswith("tests/unit/") else "machine"
+    """The group of a test: one of the long ones, else its folder's (``tests/integration/image``) or its file's."""
+    for name, places in _GROUPS.items():
+        if nodeid.startswith(places):
+            return name
+    file = nodeid.partition("::")[0]
+    return file if file.startswith("tests/unit/") else "/".join(file.split("/")[:3])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The two long groups come first; the short ones fill up the end, wherever it comes sooner."""
-    items.sort(key=lambda item: _GROUPS.index(group) if (group := _group(item.nodeid)) in _GROUPS else len(_GROUPS))
+    """The two long groups come first, then what takes minutes; unit tests fill up the end."""
+
+    def order(item: pytest.Item) -> int:
+        group = _group(item.nodeid)
+        return [*_GROUPS].index(group) if group in _GROUPS else 2 + group.startswith("tests/unit/")
+
+    items.sort(key=order)
 
 
 @pytest.hookimpl(optionalhook=True)
