@@ -429,3 +429,47 @@ def test_an_idle_client_does_not_hold_the_drain_up_and_hears_of_it(tmp_path: Pat
         assert last[2] == b"\x00\x00\x00\x03\x00\x00\x00\x00", "the last call that was answered"
         assert list(client.frames()) == [], "closed"
         assert server.process.wait(20) == 0
+
+
+def test_large_messages_at_once(tmp_path: Path):
+    """Several large messages over one connection, their frames mixed, as HTTP/2 allows."""
+    port = free_port()
+    images = np.random.default_rng(3).uniform(0, 255, (100_000, 2, 2, 1)).astype("float32")
+    with served(tiny_release(tmp_path), **{GRPC: str(port)}) as server:
+        both = Both(server, port)
+        with concurrent.futures.ThreadPoolExecutor(5) as pool:
+            found = list(pool.map(lambda _: both.ask(images).as_numpy("probabilities"), range(10)))
+        assert all(np.array_equal(one, found[0]) for one in found)
+        both.client.close()
+
+
+def test_a_connection_too_many_is_turned_away_and_a_request_that_does_not_come_is_not_waited_for(tmp_path: Path):
+    port = free_port()
+    env = {GRPC: str(port), "MODELSHIP_MAX_CONNECTIONS": "2", "MODELSHIP_READ_SECONDS": "0.5"}
+    with served(tiny_release(tmp_path), **env) as server:
+        with raw.Client(port) as first, raw.Client(port) as second:
+            assert first.call("ServerLive").status == second.call("ServerLive").status == 0
+            with raw.Client(port) as third:
+                goaway = third.until(raw.GOAWAY)
+                assert goaway is not None
+                assert goaway[2][4:] == b"\x00\x00\x00\x0btoo many connections"
+            first.send(raw.frame(raw.HEADERS, raw.END_HEADERS, 3, raw.block("ModelInfer")))
+            first.send(raw.frame(raw.DATA, 0, 3, b"\x00\x00"))
+            assert first.answer(3).status == 4
+        with raw.Client(port, greet=raw.PREFACE[:5]) as silent:
+            assert [kind for kind, *_ in silent.frames()] == [raw.SETTINGS, raw.WINDOW_UPDATE], "greeted, then cut off"
+        rejected = server.counts("modelship_rejected_total")
+        assert rejected['modelship_rejected_total{reason="connections"}'] >= 1
+        assert rejected['modelship_rejected_total{reason="timeout"}'] == 1
+
+
+def test_a_client_may_give_up_all_its_calls_at_once(tmp_path: Path):
+    port = free_port()
+    with served(tiny_release(tmp_path), **{GRPC: str(port)}), raw.Client(port) as client:
+        streams = range(1, 401, 2)
+        for stream in streams:
+            client.send(raw.frame(raw.HEADERS, raw.END_HEADERS, stream, raw.block("ModelInfer")))
+        for stream in streams:
+            client.send(raw.frame(raw.RST_STREAM, 0, stream, b"\x00\x00\x00\x08"))
+        client._next = 401
+        assert client.call("ServerLive").status == 0

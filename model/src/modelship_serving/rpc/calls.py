@@ -97,7 +97,7 @@ class _Head:
             self.error = RequestError(431, "metadata: too large")
         elif headers.get(":method") != "POST":
             self.wrong = "405"
-        elif not headers.get("content-type", "").startswith("application/grpc"):
+        elif headers.get("content-type", "").partition(";")[0].partition("+")[0].rstrip() != "application/grpc":
             self.wrong = "415"
         else:
             try:

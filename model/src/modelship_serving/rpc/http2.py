@@ -26,9 +26,13 @@ MAX_FRAME = 16384
 MAX_STREAMS = 256
 _MAX_WINDOW = 2**31 - 1
 _MAX_BLOCK = 16384
+#: So many of the largest messages may be on their way in over one connection.
+_MESSAGES_AT_ONCE = 8
 #: Frames that ask for nothing (pings, settings, resets, empty data, ...) and that may come for each answer, and on top of
 #: those; more is an attack (CVE-2019-9512 and its kin, CVE-2023-44487).
 _CHATTER_EACH, _MOST_CHATTER = 16, 1000
+#: What a call that is given up counts as, besides: few enough that a client may give up all its calls at once.
+_CHATTER_RESET = 2
 
 _frame = struct.Struct(">HBBBI")
 _setting = struct.Struct(">HI")
@@ -102,6 +106,7 @@ class Connections:
 
     :param max_message: largest message, in bytes.
     :param opened: called with 1 and -1 as connections come and go.
+    :param rejected: called with a reason of :data:`..metrics.REASONS` for a connection that is not wanted.
     :param answer_block: the header block of most answers, for a peer that lets us put it into its table: the block that
         puts it there, the one that then refers to it, and the one for a peer that keeps no table.
     """
@@ -114,6 +119,7 @@ class Connections:
         read_seconds: float,
         idle_seconds: float,
         opened: t.Callable[[int], None],
+        rejected: t.Callable[[str], None],
         answer_block: tuple[bytes, bytes, bytes],
     ) -> None:
         self.application = application
@@ -122,9 +128,10 @@ class Connections:
         self.max_connections = max_connections
         self.read_ns, self.idle_ns = int(read_seconds * 1e9), int(idle_seconds * 1e9)
         self.opened = opened
+        self.rejected = rejected
         self.answer_block = answer_block
         self.window = min(_MAX_WINDOW, max_message + 65536)
-        self.budget = 2 * self.window
+        self.budget = _MESSAGES_AT_ONCE * self.window
         settings = {_STREAMS: MAX_STREAMS, _WINDOW: self.window, _LIST: _MAX_BLOCK}
         self.greeting = frame(SETTINGS, 0, 0, b"".join(_setting.pack(*pair) for pair in settings.items())) + frame(
             WINDOW_UPDATE, 0, 0, _word.pack(_MAX_WINDOW - 65535)
@@ -190,6 +197,7 @@ class Connection(asyncio.Protocol):
         everybody.opened(1)
         self._transport.write(everybody.greeting)
         if len(everybody.open) > everybody.max_connections:
+            everybody.rejected("connections")
             self._end(ENHANCE_YOUR_CALM, "too many connections")
 
     def data_received(self, data: bytes) -> None:
@@ -448,7 +456,7 @@ class Connection(asyncio.Protocol):
             raise ProtocolError(PROTOCOL_ERROR, "a reset of a stream that is not open")
         stream = self.streams.get(number)
         if stream is not None:
-            self._chatter += _CHATTER_EACH  # so that its answer is not waited for in vain too often
+            self._chatter += _CHATTER_RESET
             self._drop(stream)
 
     def _settings(self, number: int, flags: int, payload: bytes) -> None:

@@ -31,6 +31,7 @@ class Rpc:
             settings.read_seconds,
             settings.idle_seconds,
             context.row.connections,
+            context.row.rejected,
             self._calls.answer_block(),
         )
         most = 1 if settings.workers > 1 else 16
