@@ -23,7 +23,8 @@ def place(image):
     image = image[rows.min():rows.max() + 1, columns.min():columns.max() + 1]
     # Narrower and turned: the originals were all stretched to one width.
     high = 20 / image.shape[0]
-    ink = rotate(np.clip(zoom(image / 16, (high, high * random.uniform(0.45, 1)), order=1), 0, 1), random.uniform(-14, 14), order=1)
+    ink = np.clip(zoom(image / 16, (high, high * random.uniform(0.45, 1)), order=1), 0, 1)
+    ink = rotate(ink, random.uniform(-14, 14), order=1)
     # a pen's strokes are of one darkness: less grey between them than the blurred originals have
     ink = np.clip((ink - random.uniform(0.3, 0.6)) * 4, 0, 1)
     ink = ink[:28, :28]

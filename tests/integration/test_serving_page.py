@@ -164,15 +164,16 @@ def test_undo_and_clear(browser: Browser, digits: Server):
 
 
 def test_a_photograph_of_a_digit_is_read(browser: Browser, digits: Server, tmp_path: Path):
-    """Grey ink on paper that is not quite white, high and narrow, in a corner."""
+    """Grey ink on paper that is not quite white, in a corner of it."""
     paper = Image.new("RGB", (600, 800), (225, 222, 214))
-    for x, y in line((0.62, 0.55), (0.6, 0.85)):
-        paper.paste((60, 62, 80), (int(x * 600) - 14, int(y * 800) - 14, int(x * 600) + 14, int(y * 800) + 14))
-    path = tmp_path / "one.jpg"
+    for x, y in DIGITS["3"][0]:
+        left, top = int(120 + x * 400), int(330 + y * 560)
+        paper.paste((60, 62, 80), (left - 16, top - 16, left + 16, top + 16))
+    path = tmp_path / "three.jpg"
     paper.save(path)
     visit(browser, digits)
     browser.choose("#file", path)
-    browser.until(f"{LABEL} === '1'")
+    browser.until(f"{LABEL} === '3'")
     keep(browser, "photograph")
     settled(browser)
 

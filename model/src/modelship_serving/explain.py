@@ -23,7 +23,7 @@ from .bodies import content, form_file, is_json, media_type, query_value, unexpe
 from .context import Context
 from .errors import RequestError
 from .http import Handler, Request, Response
-from .images import MEDIA_TYPES, Picture, image_inputs, one_of, picture_of, to_pixels
+from .images import INVERT, MEDIA_TYPES, Picture, image_inputs, one_of, picture_of, to_pixels
 from .simple import Simple, answer_output
 from .tensors import Array
 
@@ -55,6 +55,7 @@ class Explainer:
             400, an unknown option; 404, no such version.
         """
         method = one_of(request.query, "method", METHODS)
+        one_of(request.query, "invert", INVERT)
         model = self._models.get(query_value(request, "version"))
         picture = _explainable(model)
         sample = await _sample(request, model, self._limit)

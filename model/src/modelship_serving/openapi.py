@@ -8,6 +8,7 @@ import hashlib
 import msgspec
 
 from .context import Context
+from .explain import explainable
 from .http import Handler, Request, Response
 from .images import INVERT, MEDIA_TYPES, picture_of
 from .samples import example
@@ -119,7 +120,7 @@ class _Document:
             predict["parameters"].append(ref("invert", "parameters"))
         predict["responses"]["200"] = _answer("The answer, or one for each instance.", ref("PredictAnswer"))
         paths["/predict"] = {"post": predict}
-        if self._settings.explain:
+        if self._settings.explain and not explainable(self._model):
             paths["/explain"] = {"post": self._explain()}
         return paths
 

@@ -12,8 +12,8 @@ from .tensors import Field
 
 Schema = dict[str, t.Any]
 
-#: The greatest finite value by dtype, where the signature gives no range.
-_FLOATS = {"float16": 65504.0, "float32": 3.4028234663852886e38, "float64": 1.7976931348623157e308}
+#: What rounds to infinity by dtype, where the signature gives no range: the greatest finite value and half a step.
+_INFINITE = {"float16": 65520.0, "float32": 3.4028235677973366e38}
 
 
 def schemas(context: Context) -> Schema:
@@ -79,7 +79,7 @@ def _v2_schemas(context: Context) -> Schema:
     model = context.models.default
     outputs = list(zip(model.release.signature.outputs, model.output_datatypes, strict=True))
     text = {"type": "string"}
-    parameters = {"type": "object", "additionalProperties": True}
+    parameters = {"type": ["object", "null"]}
     described = [
         {"name": field.name, "datatype": field.datatype, "shape": [-1, *field.shape]} for field in model.fields
     ]
@@ -123,7 +123,11 @@ def _v2_schemas(context: Context) -> Schema:
         },
         "InferRequest": obj(
             {"inputs": inputs},
-            optional={"id": text, "parameters": parameters, "outputs": {"type": "array", "items": asked}},
+            optional={
+                "id": {"type": ["string", "null"]},
+                "parameters": parameters,
+                "outputs": {"type": ["array", "null"], "items": asked},
+            },
         ),
         "InferAnswer": obj(
             {"model_name": text, "model_version": text, "outputs": {"type": "array", "items": given}},
@@ -150,9 +154,11 @@ def number_schema(field: Field) -> Schema:
     elif whole:
         low = -(2 ** (8 * field.dtype.itemsize - 1)) if field.dtype.kind == "i" else 0
         high = 2 ** (8 * field.dtype.itemsize - (field.dtype.kind == "i")) - 1
+    elif field.dtype.name in _INFINITE:
+        limit = _INFINITE[field.dtype.name]
+        return {"type": "number", "exclusiveMinimum": -limit, "exclusiveMaximum": limit}
     else:
-        high = _FLOATS[field.dtype.name]
-        low = -high
+        return {"type": "number"}
     limits = [int(low), int(high)] if whole else [low, high]
     return {"type": "integer" if whole else "number", "minimum": limits[0], "maximum": limits[1]}
 
@@ -192,7 +198,7 @@ def _v2_input(field: Field) -> Schema:
             },
             "datatype": {"const": field.datatype},
             "data": {"anyOf": single},
-            "parameters": {"type": "object"},
+            "parameters": {"type": ["object", "null"]},
         },
     }
 

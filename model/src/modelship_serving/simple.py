@@ -57,6 +57,10 @@ def routes(context: Context) -> dict[str, Route]:
 
     def predict(request: Request) -> Response | Awaitable[Response]:
         version = query_value(request, "version")
+        if request.query:
+            from .images import INVERT, one_of
+
+            one_of(request.query, "invert", INVERT)  # a mistake in it is told with JSON too, which it does not concern
         if version is None:
             return default(request)
         models.get(version)  # raises where there is none

@@ -17,6 +17,10 @@ export class Sheet {
     this.waiting = false;
     document.getElementById("sheet").hidden = document.getElementById("tools").hidden = false;
     document.getElementById("sheet").classList.toggle("upload", !picture.draw);
+    // As the model's input is shaped, but never a strip.
+    const shape = Math.min(2, Math.max(0.5, picture.width / picture.height));
+    this.canvas.width = Math.round(560 * Math.min(1, shape));
+    this.canvas.height = Math.round(560 * Math.min(1, 1 / shape));
     this.hint.textContent = picture.draw
       ? "Draw here\nor drop a picture"
       : "Drop or paste a picture here,\nor choose one";
@@ -98,9 +102,9 @@ export class Sheet {
       else { this.draw(); this.tell(); }
     } else if (moves[event.key]) {
       this.cursor ??= { x: this.canvas.width / 2, y: this.canvas.height / 4, down: false };
-      const inside = (value) => Math.max(step, Math.min(this.canvas.width - step, value));
-      this.cursor.x = inside(this.cursor.x + moves[event.key][0]);
-      this.cursor.y = inside(this.cursor.y + moves[event.key][1]);
+      const inside = (value, side) => Math.max(step, Math.min(side - step, value));
+      this.cursor.x = inside(this.cursor.x + moves[event.key][0], this.canvas.width);
+      this.cursor.y = inside(this.cursor.y + moves[event.key][1], this.canvas.height);
       if (this.cursor.down) this.extend([this.cursor.x, this.cursor.y]);
       else this.draw();
     } else return;
