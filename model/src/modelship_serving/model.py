@@ -61,6 +61,9 @@ class Model:
                 self._clock = time.perf_counter
                 self._backend = load_backend(release, threads=cores)
                 self.seconds = self._measure(1, 3)
+            if self._backend.batches and not self._batches_rightly():
+                self._backend.batches = False
+                log.info("samples are run one by one: in a batch their outputs would be others", release=release.digest)
             self.plan = self._plan(settings.max_batch, settings.batch_delay_ms / 1000)
         self._queue = Queue(self.run, self._observe, self.plan, settings.max_queue, meter)
         self._spent = 0.0
@@ -86,7 +89,10 @@ class Model:
         """Run on *count* samples and check what comes out; return the least seconds of a run."""
         samples = self._samples(count)
         best = float("inf")
-        for _unused in range(runs):
+        began = time.perf_counter()
+        for run in range(runs):
+            if run and time.perf_counter() - began > 2 * _MEASURE_SECONDS:
+                break
             started = self._clock()
             outputs = self._backend.run(samples)
             best = min(best, max(1e-7, self._clock() - started))
@@ -98,6 +104,26 @@ class Model:
         """Return whether what this output gave in the warm-up are probabilities, not logits or other scores."""
         rows = self._seen[output].reshape(len(self._seen[output]), -1).astype(np.float64)
         return bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) < 0.05 + 0.005 * rows.shape[1]).all())
+
+    def _batches_rightly(self) -> bool:
+        """Return whether two samples run together give what they give alone, as an answer must not depend on others.
+
+        Not so where a batch of one is built into the model, or where values are scaled by those of the whole batch.
+        """
+        samples = self._samples(2)
+        try:
+            together = self._backend.run(samples)
+            for i in range(2):
+                alone = self._backend.run([array[i : i + 1] for array in samples])
+                for whole, one in zip(together, alone, strict=True):
+                    scale = float(np.abs(one.astype(np.float64)).max(initial=0.0))
+                    if len(whole) != 2 or not np.allclose(
+                        whole[i : i + 1], one, rtol=1e-3, atol=1e-3 * scale, equal_nan=True
+                    ):
+                        return False
+        except Exception:  # noqa: BLE001 - native runtimes raise many types
+            return False
+        return True
 
     def _check_outputs(self, outputs: list[Array], count: int) -> None:
         for spec, array in zip(self.release.signature.outputs, outputs, strict=True):

@@ -69,6 +69,26 @@ open(sys.argv[1], "wb").write(tf.lite.TFLiteConverter.from_saved_model(sys.argv[
 """
 
 
+#: Three models that are right for one sample only: one fails with more, one mixes them, one forgets the others.
+_SINGLE = {
+    "fails": _ONNX
+    + """
+save([h.make_node("Reshape", ["x", "one"], ["y"])], [value("x", T.FLOAT, ["n", 2])], [value("y", T.FLOAT, ["n", 2])],
+     [nh.from_array(np.array([1, 2], "int64"), "one")])
+""",
+    "mixes": _ONNX
+    + """
+save([h.make_node("ReduceMax", ["x"], ["m"], keepdims=1), h.make_node("Sub", ["x", "m"], ["y"])],
+     [value("x", T.FLOAT, ["n", 2])], [value("y", T.FLOAT, ["n", 2])])
+""",
+    "forgets": _ONNX
+    + """
+save([h.make_node("ReduceMax", ["x"], ["y"], keepdims=1, axes=[0])], [value("x", T.FLOAT, ["n", 2])],
+     [value("y", T.FLOAT, ["m", 2])])
+""",
+}
+
+
 def load(release: Path, **settings: Any) -> Model:
     return Model(load_release(str(release)), Settings(**settings), Counters(1).row(0), Log("error"))
 
@@ -122,6 +142,17 @@ def test_batches_where_they_pay(tmp_path: Path):
     assert sum(seen) == 40
     assert max(seen) >= 8
     assert onnx_model(tmp_path, _WIDE, *tensors, max_batch=1).plan.max_batch == 1
+
+
+@pytest.mark.parametrize("kind", sorted(_SINGLE))
+@pytest.mark.parametrize("max_batch", [0, 8])
+def test_an_answer_does_not_depend_on_others(tmp_path: Path, kind: str, max_batch: int):
+    tensors = [("x", "float32", [-1, 2])], [("y", "float32", [-1, 2])]
+    model = onnx_model(tmp_path, _SINGLE[kind], *tensors, max_batch=max_batch)
+    assert model.plan.max_batch == 1
+    rows = np.array([[1, 2], [30, 20], [5, 5]], "float32")
+    wanted = np.concatenate([model.run([rows[i : i + 1]])[0] for i in range(3)])
+    assert (model.run([rows])[0] == wanted).all()
 
 
 def test_litert_is_resized_to_the_batch_where_its_batch_axis_is_open(tmp_path: Path):
