@@ -60,7 +60,10 @@ class LiteRT:
     def __init__(self, release: Release, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(model_path=release.model_path, num_threads=threads)
+        def interpreter() -> t.Any:
+            return Interpreter(model_path=release.model_path, num_threads=threads)
+
+        self._interpreter = interpreter()
         inputs, outputs = self._details(release)
         #: Index and shape without the batch axis of each input.
         self._shapes = [
@@ -77,8 +80,10 @@ class LiteRT:
         self._outputs = [
             (detail["index"], _dequantizer(spec, detail)) for spec, detail in _pairs(release.signature.outputs, outputs)
         ]
-        if self.batches:
-            self.batches = self._batches_rightly()
+        if self.batches and not self._takes_batches():
+            # What failed once is not to be relied on any more.
+            self.batches, self._interpreter, self._count = False, interpreter(), 0
+            self._resize(1)
 
     def _resize(self, count: int) -> None:
         if count == self._count:
@@ -88,17 +93,15 @@ class LiteRT:
         self._interpreter.allocate_tensors()
         self._count = count
 
-    def _batches_rightly(self) -> bool:
+    def _takes_batches(self) -> bool:
         """Try a batch of two: a model may have its batch of one built into operations further on."""
         try:
             self._resize(2)
             self._interpreter.invoke()
-            shapes = [self._interpreter.get_tensor(index).shape for index, _convert in self._outputs]
-            rightly = all(len(shape) > 0 and shape[0] == 2 for shape in shapes)
+            self._resize(1)
         except (RuntimeError, ValueError):
-            rightly = False
-        self._resize(1)
-        return rightly
+            return False
+        return True
 
     def _details(self, release: Release) -> tuple[list[dict[str, t.Any]], list[dict[str, t.Any]]]:
         signature, interpreter = release.signature, self._interpreter

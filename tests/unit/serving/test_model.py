@@ -69,6 +69,16 @@ open(sys.argv[1], "wb").write(tf.lite.TFLiteConverter.from_saved_model(sys.argv[
 """
 
 
+_RESHAPED = """
+import sys, tensorflow as tf
+@tf.function(input_signature=[tf.TensorSpec((None, 2), tf.float32, name="x")])
+def serve(x):
+    return {"y": tf.reshape(x, [1, 2]) * 2.0}
+module = tf.Module()
+module.serve = serve
+tf.saved_model.save(module, sys.argv[1] + ".saved", signatures=serve)
+open(sys.argv[1], "wb").write(tf.lite.TFLiteConverter.from_saved_model(sys.argv[1] + ".saved").convert())
+"""
 #: Three models that are right for one sample only: one fails with more, one mixes them, one forgets the others.
 _SINGLE = {
     "fails": _ONNX
@@ -170,6 +180,20 @@ def test_litert_is_resized_to_the_batch_where_its_batch_axis_is_open(tmp_path: P
         rows = np.arange(2 * count, dtype="float32").reshape(count, 2)
         assert model.run([rows])[0].tolist() == (rows @ [[1, 2], [3, 4]]).tolist()
     assert not model.gives_probabilities(0)
+
+
+def test_litert_with_one_sample_built_in_runs_one_by_one(tmp_path: Path):
+    signature = {
+        "inputs": [{"name": "x", "dtype": "float32", "shape": [-1, 2]}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": [-1, 2]}],
+        "labels": None,
+    }
+    data = made(_RESHAPED, ".tflite", modules=("tensorflow",))
+    model = load(tiny_release(tmp_path, "litert", signature=signature, model=data), max_batch=8)
+    assert model.plan.max_batch == 1
+    for count in (1, 3, 1, 2):
+        rows = np.arange(2 * count, dtype="float32").reshape(count, 2)
+        assert model.run([rows])[0].tolist() == (2 * rows).tolist()
 
 
 def test_a_value_that_the_model_refuses_is_the_clients_fault(tmp_path: Path):
