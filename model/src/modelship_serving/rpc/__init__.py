@@ -2,5 +2,5 @@
 """The Open Inference Protocol V2 over gRPC, with nothing but the standard library; imported only when its port is set.
 
 Reading order: ``server`` (listener, draining), ``service`` (the calls), ``messages`` (protocol buffers), ``calls`` (gRPC on top
-of HTTP/2), ``http2`` (connections), ``hpack`` (header compression).
+of HTTP/2), ``http2`` (connections), ``outgoing`` (their answers), ``frames``, ``hpack`` (header compression).
 """

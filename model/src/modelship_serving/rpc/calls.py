@@ -17,7 +17,8 @@ from .. import metrics
 from ..context import Context
 from ..errors import RequestError
 from .hpack import encode, encode_indexed, literal
-from .http2 import Connection, Stream
+from .http2 import Connection
+from .outgoing import Stream
 
 #: HTTP status of a refusal: gRPC status (https://grpc.io/docs/guides/status-codes), and the reason that it counts as (none
 #: where whoever raises it counts it, knowing why).

@@ -9,74 +9,61 @@ server keep is bounded all the same: by the largest message, the number of strea
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
 import typing as t
 
+from .frames import (
+    ACK,
+    CANCEL,
+    COMPRESSION_ERROR,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HEADERS,
+    MAX_BLOCK,
+    MAX_FRAME,
+    MAX_STREAMS,
+    MAX_WINDOW,
+    NO_ERROR,
+    PADDED,
+    PING,
+    PREFACE,
+    PRIORITIZED,
+    PRIORITY,
+    PROTOCOL_ERROR,
+    PUSH_PROMISE,
+    REFUSED_STREAM,
+    RST_STREAM,
+    SET_FRAME,
+    SET_LIST,
+    SET_STREAMS,
+    SET_TABLE,
+    SET_WINDOW,
+    SETTINGS,
+    STREAM_CLOSED,
+    WINDOW_UPDATE,
+    ProtocolError,
+    frame,
+    header,
+    setting,
+    unpad,
+    word,
+)
 from .hpack import TABLE_SIZE, Decoder, HpackError, ListSizeError
+from .outgoing import Outgoing, Stream
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-END_STREAM, ACK, END_HEADERS, PADDED, PRIORITIZED = 0x1, 0x1, 0x4, 0x8, 0x20
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0, 1, 3, 5, 6
-REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 7, 8, 9, 11
-_TABLE, _PUSH, _STREAMS, _WINDOW, _FRAME, _LIST = range(1, 7)  # SETTINGS_…
-
-MAX_FRAME = 16384
-MAX_STREAMS = 256
-_MAX_WINDOW = 2**31 - 1
-_MAX_BLOCK = 16384
 #: So many of the largest messages may be on their way in over one connection.
 _MESSAGES_AT_ONCE = 8
-#: Frames that ask for nothing (pings, settings, resets, empty data, ...) and that may come for each answer, and on top of
-#: those; more is an attack (CVE-2019-9512 and its kin, CVE-2023-44487).
-_CHATTER_EACH, _MOST_CHATTER = 16, 1000
+#: Frames that ask for nothing (pings, settings, resets, empty data, ...) and that may come on top of those for each answer;
+#: more is an attack (CVE-2019-9512 and its kin, CVE-2023-44487).
+_MOST_CHATTER = 1000
 #: What a call that is given up counts as, besides: few enough that a client may give up all its calls at once.
 _CHATTER_RESET = 2
-
-_frame = struct.Struct(">HBBBI")
-_setting = struct.Struct(">HI")
-_word = struct.Struct(">I")
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """Return one frame as it goes over the wire."""
-    length = len(payload)
-    return _frame.pack(length >> 8, length & 0xFF, kind, flags, stream) + payload
-
-
-class ProtocolError(Exception):
-    """What the peer did ends the connection (GOAWAY with this code)."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
-class Stream:
-    """One call.
-
-    :ivar head: what :meth:`Application.head` made of the header fields.
-    :ivar body: the request's data so far; ``since``: ``time.monotonic_ns()`` at which its header came.
-    :ivar closed: the client has sent all that it sends.
-    :ivar state: for the application's use.
-    :ivar task: what answers it, where that takes a while.
-    """
-
-    __slots__ = ("body", "closed", "head", "id", "pending", "since", "size", "state", "task", "trailers", "window")
-
-    def __init__(self, number: int, head: t.Any, window: int, since: int) -> None:
-        self.id = number
-        self.head = head
-        self.window = window
-        self.since = since
-        self.body: list[bytes] = []
-        self.size = 0
-        self.closed = False
-        self.state: t.Any = None
-        self.task: asyncio.Task[None] | None = None
-        self.pending: bytes = b""
-        self.trailers: bytes | None = None
 
 
 class Application(t.Protocol):
@@ -130,11 +117,11 @@ class Connections:
         self.opened = opened
         self.rejected = rejected
         self.answer_block = answer_block
-        self.window = min(_MAX_WINDOW, max_message + 65536)
+        self.window = min(MAX_WINDOW, max_message + 65536)
         self.budget = _MESSAGES_AT_ONCE * self.window
-        settings = {_STREAMS: MAX_STREAMS, _WINDOW: self.window, _LIST: _MAX_BLOCK}
-        self.greeting = frame(SETTINGS, 0, 0, b"".join(_setting.pack(*pair) for pair in settings.items())) + frame(
-            WINDOW_UPDATE, 0, 0, _word.pack(_MAX_WINDOW - 65535)
+        settings = {SET_STREAMS: MAX_STREAMS, SET_WINDOW: self.window, SET_LIST: MAX_BLOCK}
+        self.greeting = frame(SETTINGS, 0, 0, b"".join(setting.pack(*pair) for pair in settings.items())) + frame(
+            WINDOW_UPDATE, 0, 0, word.pack(MAX_WINDOW - 65535)
         )
 
     def __call__(self) -> Connection:
@@ -158,13 +145,13 @@ class Connections:
         return sum(len(connection.streams) for connection in self.open)
 
 
-class Connection(asyncio.Protocol):
+class Connection(Outgoing, asyncio.Protocol):
     """One client."""
 
     def __init__(self, everybody: Connections) -> None:
+        super().__init__(everybody.answer_block)
         self._all = everybody
         self._application = everybody.application
-        self.streams: dict[int, Stream] = {}
         self.peer = ""
         self.certificate: t.Any = None
         self._rest = b""
@@ -176,11 +163,6 @@ class Connection(asyncio.Protocol):
         self._last = 0
         self._buffered = 0
         self._received = 0
-        self._window, self._initial, self._frame = 65535, 65535, MAX_FRAME
-        self._indexing: bool | None = False  # whether the peer has our header in its table; None: it keeps none
-        self._resize = b""
-        self._out: list[bytes] | None = None
-        self._chatter = 0
         self._since = time.monotonic_ns()
         self._goaway = 0  # 1: said that the end is near, 2: said which call is the last
         self._paused = False
@@ -258,14 +240,14 @@ class Connection(asyncio.Protocol):
             self._goaway = 1
             # The answer to the ping comes after all that the client sent before it read this.
             self._send(
-                frame(GOAWAY, 0, 0, _word.pack(_MAX_WINDOW) + _word.pack(NO_ERROR)) + frame(PING, 0, 0, b"draining")
+                frame(GOAWAY, 0, 0, word.pack(MAX_WINDOW) + word.pack(NO_ERROR)) + frame(PING, 0, 0, b"draining")
             )
 
     def finish(self) -> None:
         """Take no more calls, and close when those that were taken are answered."""
         if self._goaway < 2:
             self._goaway = 2
-            self._send(frame(GOAWAY, 0, 0, _word.pack(self._last) + _word.pack(NO_ERROR)))
+            self._send(frame(GOAWAY, 0, 0, word.pack(self._last) + word.pack(NO_ERROR)))
         if not self.streams and self._out is None:
             self._transport.close()
 
@@ -274,7 +256,7 @@ class Connection(asyncio.Protocol):
             self._goaway = 3
             for stream in list(self.streams.values()):
                 self._drop(stream)
-            self._send(frame(GOAWAY, 0, 0, _word.pack(self._last) + _word.pack(code) + reason.encode()))
+            self._send(frame(GOAWAY, 0, 0, word.pack(self._last) + word.pack(code) + reason.encode()))
             if self._out:
                 self._transport.write(b"".join(self._out))
                 self._out = []
@@ -292,7 +274,7 @@ class Connection(asyncio.Protocol):
 
     def reset(self, stream: Stream, code: int) -> None:
         """End a stream at once."""
-        self._send(frame(RST_STREAM, 0, stream.id, _word.pack(code)))
+        self._send(frame(RST_STREAM, 0, stream.id, word.pack(code)))
         self._drop(stream)
 
     # --- reading ---
@@ -307,7 +289,7 @@ class Connection(asyncio.Protocol):
                 raise ProtocolError(PROTOCOL_ERROR, "this port speaks gRPC (HTTP/2) only")
             self._greeted, place = True, 24
         while end - place >= 9:
-            high, low, kind, flags, number = _frame.unpack_from(data, place)
+            high, low, kind, flags, number = header.unpack_from(data, place)
             length = high << 8 | low
             if length > MAX_FRAME:
                 raise ProtocolError(FRAME_SIZE_ERROR, "a frame larger than agreed")
@@ -319,22 +301,22 @@ class Connection(asyncio.Protocol):
             if self._block is not None and kind != CONTINUATION:
                 raise ProtocolError(PROTOCOL_ERROR, "a header was cut off")
             if kind == DATA:
-                self._data(number & _MAX_WINDOW, flags, payload)
+                self._data(number & MAX_WINDOW, flags, payload)
             elif kind == HEADERS:
-                self._headers(number & _MAX_WINDOW, flags, payload)
+                self._headers(number & MAX_WINDOW, flags, payload)
             else:
                 self._chatter += 1
                 if self._chatter > _MOST_CHATTER:
                     raise ProtocolError(ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
                 if kind in _HANDLERS:
-                    _HANDLERS[kind](self, number & _MAX_WINDOW, flags, payload)
+                    _HANDLERS[kind](self, number & MAX_WINDOW, flags, payload)
             if self._goaway == 3:
                 return b""
         return data[place:]
 
     def _headers(self, number: int, flags: int, payload: bytes) -> None:
         if flags & (PADDED | PRIORITIZED):
-            payload = _unpad(payload, flags)
+            payload = unpad(payload, flags)
             if flags & PRIORITIZED:
                 if len(payload) < 5:
                     raise ProtocolError(FRAME_SIZE_ERROR, "a header without its priority")
@@ -348,7 +330,7 @@ class Connection(asyncio.Protocol):
         if self._block is None or self._block[0] != number:
             raise ProtocolError(PROTOCOL_ERROR, "a continuation of nothing")
         block = self._block[2] + payload
-        if len(block) > _MAX_BLOCK:
+        if len(block) > MAX_BLOCK:
             raise ProtocolError(ENHANCE_YOUR_CALM, "a header too large")
         if flags & END_HEADERS:
             first, self._block = self._block[1], None
@@ -392,7 +374,7 @@ class Connection(asyncio.Protocol):
         self._last = number
         if len(self.streams) >= MAX_STREAMS:
             self._chatter += 1
-            self._send(frame(RST_STREAM, 0, number, _word.pack(REFUSED_STREAM)))
+            self._send(frame(RST_STREAM, 0, number, word.pack(REFUSED_STREAM)))
             return
         self._since = now = time.monotonic_ns()
         stream = Stream(number, head, self._initial, now)
@@ -406,10 +388,10 @@ class Connection(asyncio.Protocol):
         length = len(payload)
         self._received += length
         if self._received > 1 << 30:
-            self._send(frame(WINDOW_UPDATE, 0, 0, _word.pack(self._received)))
+            self._send(frame(WINDOW_UPDATE, 0, 0, word.pack(self._received)))
             self._received = 0
         if flags & PADDED:
-            payload = _unpad(payload, flags)
+            payload = unpad(payload, flags)
         stream = self.streams.get(number)
         if stream is None or stream.trailers is not None:
             if number > self._last or number == 0:
@@ -464,18 +446,18 @@ class Connection(asyncio.Protocol):
             raise ProtocolError(FRAME_SIZE_ERROR if not number else PROTOCOL_ERROR, "settings of a wrong form")
         if flags & ACK:
             return
-        for key, value in _setting.iter_unpack(payload):
-            if key == _WINDOW:
-                if value > _MAX_WINDOW:
+        for key, value in setting.iter_unpack(payload):
+            if key == SET_WINDOW:
+                if value > MAX_WINDOW:
                     raise ProtocolError(FLOW_CONTROL_ERROR, "a window too large")
                 for stream in self.streams.values():
                     stream.window += value - self._initial
                 self._initial = value
-            elif key == _FRAME:
+            elif key == SET_FRAME:
                 if not MAX_FRAME <= value < 1 << 24:
                     raise ProtocolError(PROTOCOL_ERROR, "a frame size that is not allowed")
                 self._frame = min(value, 1 << 20)
-            elif key == _TABLE and value < TABLE_SIZE and self._indexing is not None:
+            elif key == SET_TABLE and value < TABLE_SIZE and self._indexing is not None:
                 self._indexing = None
                 self._resize = b"\x20"  # section 4.2 of RFC 7541: the next block must say so
         self._send(frame(SETTINGS, ACK, 0))
@@ -499,87 +481,21 @@ class Connection(asyncio.Protocol):
     def _widen(self, number: int, _flags: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ProtocolError(FRAME_SIZE_ERROR, "a window update of a wrong size")
-        more = _word.unpack(payload)[0] & _MAX_WINDOW
+        more = word.unpack(payload)[0] & MAX_WINDOW
         if number == 0:
             self._window += more
-            if not more or self._window > _MAX_WINDOW:
+            if not more or self._window > MAX_WINDOW:
                 raise ProtocolError(FLOW_CONTROL_ERROR if more else PROTOCOL_ERROR, "a window that cannot be")
         elif number > self._last:
             raise ProtocolError(PROTOCOL_ERROR, "a window for a stream that is not open")
         elif (stream := self.streams.get(number)) is not None:
             stream.window += more
-            if not more or stream.window > _MAX_WINDOW:
+            if not more or stream.window > MAX_WINDOW:
                 self.reset(stream, FLOW_CONTROL_ERROR if more else PROTOCOL_ERROR)
                 return
         self._pump()
 
-    # --- answering ---
-
-    def answer(self, stream: Stream, head: bytes | None, message: bytes, trailers: bytes, further: bytes = b"") -> None:
-        """Answer a call.
-
-        :param head: a header block that needs no table; ``None``: the usual one, and *further* fields of the same kind.
-        :param message: the data; empty: only the header and the trailers.
-        :param trailers: the block that ends the stream; with an empty *head* it is the only one.
-        """
-        number = stream.id
-        if self.streams.get(number) is not stream:
-            return  # the client gave it up
-        if self._chatter:
-            self._chatter = max(0, self._chatter - _CHATTER_EACH)
-        if head is None:
-            first, later, plain = self._all.answer_block
-            head = plain if self._indexing is None else later if self._indexing else first
-            if self._indexing is False:
-                self._indexing = True
-            head += further
-        if self._resize:
-            head, trailers = (self._resize + head, trailers) if head else (head, self._resize + trailers)
-            self._resize = b""
-        length = len(message)
-        begin = frame(HEADERS, END_HEADERS, number, head) if head else b""
-        if length <= self._window and length <= stream.window and length <= self._frame:
-            self._window -= length
-            middle = frame(DATA, 0, number, message) if message else b""
-            self._send(begin + middle + frame(HEADERS, END_HEADERS | END_STREAM, number, trailers))
-            stream.trailers = trailers
-            self._forget(stream)
-            return
-        if begin:
-            self._send(begin)
-        stream.pending, stream.trailers = message, trailers
-        stream.task = None
-        stream.since = time.monotonic_ns()
-        self._pump()
-
-    def refuse(self, stream: Stream, trailers: bytes) -> None:
-        """Answer a call with a status alone, whether or not its request is there whole; the rest of that is not read."""
-        self.answer(stream, b"", b"", trailers)
-        if not stream.closed:
-            # Section 8.1: so that the client need not send what nobody reads.
-            self._send(frame(RST_STREAM, 0, stream.id, _word.pack(NO_ERROR)))
-
-    def _pump(self) -> None:
-        """Send what waits, as far as the peer's windows allow."""
-        for stream in [stream for stream in self.streams.values() if stream.trailers is not None]:
-            pending, place = stream.pending, 0
-            parts = []
-            while place < len(pending):
-                size = min(len(pending) - place, self._frame, self._window, stream.window)
-                if size <= 0:
-                    break
-                parts.append(frame(DATA, 0, stream.id, pending[place : place + size]))
-                self._window -= size
-                stream.window -= size
-                place += size
-            if place:
-                stream.since = time.monotonic_ns()
-                stream.pending = pending[place:]
-            if not stream.pending:
-                parts.append(frame(HEADERS, END_HEADERS | END_STREAM, stream.id, t.cast(bytes, stream.trailers)))
-                self._forget(stream)
-            if parts:
-                self._send(b"".join(parts))
+    # --- after an answer ---
 
     def _forget(self, stream: Stream) -> None:
         del self.streams[stream.id]
@@ -592,20 +508,6 @@ class Connection(asyncio.Protocol):
         if self._goaway == 2 and not self.streams and self._out is None:
             # After what was written: closing sends that first.
             asyncio.get_running_loop().call_soon(self._transport.close)
-
-    def _send(self, data: bytes) -> None:
-        if self._out is not None:
-            self._out.append(data)
-        else:
-            self._transport.write(data)
-
-
-def _unpad(payload: bytes, flags: int) -> bytes:
-    if not flags & PADDED:
-        return payload
-    if not payload or payload[0] >= len(payload):
-        raise ProtocolError(PROTOCOL_ERROR, "more padding than frame")
-    return payload[1 : len(payload) - payload[0]]
 
 
 _HANDLERS: dict[int, t.Callable[[Connection, int, int, bytes], None]] = {
