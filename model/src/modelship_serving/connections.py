@@ -48,6 +48,8 @@ _MOST_HELD = 64 << 20
 #: Time for a client to read its last answer while it may still be sending: closing at once would make its kernel throw
 #: the answer away (RFC 9112, section 9.6).
 _LINGER = 2.0
+#: Connections over the limit that are told so at a time; further ones are just cut.
+_TOLD = 256
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -154,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         everybody.opened(1)
         if len(everybody.open) > everybody.max_connections:
             everybody.rejected("connections")
-            if len(everybody.open) > everybody.max_connections + 64:
+            if len(everybody.open) > everybody.max_connections + _TOLD:
                 self._transport.abort()
                 return
             # Said before anything is asked; a client reads it as the answer to what it sends.

@@ -27,7 +27,7 @@ from .logs import Log
 #: Connections that wait to be accepted; the kernel turns away more.
 _BACKLOG = 1024
 #: Open files that are no connections of HTTP: models, libraries, connections that are being told that there are too many.
-_OTHER_FILES = 256
+_OTHER_FILES = 512
 #: Pause after the process has run out of file descriptors.
 _PAUSE_SECONDS = 0.5
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python has no name for it
