@@ -85,7 +85,7 @@ class Explanation(t.NamedTuple):
     """A finished explanation: *grid* has HxW cells of the picture, positive where they speak for the class."""
 
     method: str
-    index: int
+    place: int
     label: str
     score: float
     baseline: float
@@ -97,7 +97,7 @@ class Explanation(t.NamedTuple):
         """The JSON answer; *baseline* is the score of the empty picture."""
         return {
             "method": self.method,
-            "result": self.index,
+            "result": self.place,
             "label": self.label,
             "score": self.score,
             "baseline": self.baseline,

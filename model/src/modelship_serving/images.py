@@ -135,7 +135,7 @@ def to_pixels(array: Array, picture: Picture) -> Array:
     )
     values = values.reshape(picture.height, picture.width, picture.channels).astype(np.float64)
     scaled = np.rint((values - picture.low) * (255 / (picture.high - picture.low)))
-    return t.cast(Array, np.clip(scaled, 0, 255).astype(np.uint8))
+    return np.clip(scaled, 0, 255).astype(np.uint8)
 
 
 def from_pixels(pixels: Array, picture: Picture, field: Field) -> Array:

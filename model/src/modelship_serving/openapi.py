@@ -79,7 +79,7 @@ class _Document:
         if settings.tls_client_ca:
             schemes["certificate"] = {"type": "mutualTLS"}
         others = [name for name in schemes if name != "certificate"]
-        ask = [{name: [], **({"certificate": []} if settings.tls_client_ca else {})} for name in others]
+        ask: list[Schema] = [{name: [], **({"certificate": []} if settings.tls_client_ca else {})} for name in others]
         if not others and schemes:
             ask = [{"certificate": []}]
         return {

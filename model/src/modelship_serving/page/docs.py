@@ -169,7 +169,9 @@ def _reference(whole: dict[str, t.Any]) -> list[str]:
                     f"<td>{_marked(each['description'])}</td></tr>"
                     for each in parameters
                 )
-                lines.append(f'<h3>Parameters</h3><div class="wide parameters"><table><tbody>{rows}</tbody></table></div>')
+                lines.append(
+                    f'<h3>Parameters</h3><div class="wide parameters"><table><tbody>{rows}</tbody></table></div>'
+                )
             if "requestBody" in operation:
                 kinds = ", ".join(f"<code>{kind}</code>" for kind in operation["requestBody"]["content"])
                 more = operation["requestBody"].get("description", "")
