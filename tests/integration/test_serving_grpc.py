@@ -23,9 +23,11 @@ from tests.integration.tiny import (
     expected,
     fails_to_start,
     free_port,
+    made,
     served,
     tiny_release,
 )
+from tests.soak.checks import MAKE_SLOW
 
 np = pytest.importorskip("numpy")
 triton = pytest.importorskip("tritonclient.grpc")
@@ -473,3 +475,35 @@ def test_a_client_may_give_up_all_its_calls_at_once(tmp_path: Path):
             client.send(raw.frame(raw.RST_STREAM, 0, stream, b"\x00\x00\x00\x08"))
         client._next = 401
         assert client.call("ServerLive").status == 0
+
+
+def test_a_queue_that_is_full_deadlines_and_calls_given_up(tmp_path: Path):
+    """With a model that takes a while: calls wait, are turned away, run out of time, or are not wanted any more."""
+    port = free_port()
+    data = request().SerializeToString()
+    release = tiny_release(tmp_path, model=made(MAKE_SLOW, ".onnx"))
+    with served(release, MODELSHIP_MAX_QUEUE="4", **{GRPC: str(port)}) as server, raw.Client(port) as client:
+        streams = list(range(1, 81, 2))
+        for stream in streams:
+            client.send(raw.frame(raw.HEADERS, raw.END_HEADERS, stream, raw.block("ModelInfer")))
+            client.send(raw.frame(raw.DATA, raw.END_STREAM, stream, raw.message(data)))
+        for stream in streams[:20]:
+            client.send(raw.frame(raw.RST_STREAM, 0, stream, b"\x00\x00\x00\x08"))
+        ended = []
+        for kind, flags, stream, payload in client.frames():
+            if kind == raw.HEADERS:
+                fields = dict(client._decoder.decode(payload))
+                if flags & raw.END_STREAM:
+                    ended.append((stream, fields))
+                    if {one for one, _ in ended} >= set(streams[20:]):
+                        break
+        statuses = {fields["grpc-status"] for _, fields in ended}
+        assert statuses <= {"0", "14"}
+        assert "14" in statuses
+        assert all("retry-after" in fields for _, fields in ended if fields["grpc-status"] == "14")
+        client._next = 81
+        assert client.call("ModelInfer", data).status == 0
+        assert client.call("ModelInfer", data, grpc_timeout="100u").status == 4
+        assert server.counts("modelship_in_flight") == {"modelship_in_flight": 0}
+        assert server.stop() == 0
+        assert "error" not in {event["level"] for event in server.log()}

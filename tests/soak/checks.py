@@ -27,7 +27,7 @@ from .load import Load, Tally, request, until
 Figures = dict[str, Any]
 
 #: A model that takes some milliseconds: with less there is no queue that could fill.
-_MAKE_SLOW = """
+MAKE_SLOW = """
 import sys, numpy as np, onnx
 from onnx import TensorProto as T, helper as h, numpy_helper as nh
 chance, size = np.random.default_rng(1), 768
@@ -187,7 +187,7 @@ def killed(folder: Path, times: int, connections: int = 8) -> Figures:
 
 def overload(folder: Path, seconds: float) -> Figures:
     """Twice the load that a server can bear, for *seconds*: it sheds the rest with 503, and recovers at once."""
-    model = made(_MAKE_SLOW, ".onnx")
+    model = made(MAKE_SLOW, ".onnx")
     queue = 16
     with served(tiny_release(folder, model=model), MODELSHIP_MAX_QUEUE=str(queue)) as server:
         # As many as may wait: with that many at once it puts requests together as well as it ever can.
