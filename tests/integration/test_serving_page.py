@@ -344,6 +344,7 @@ def test_caching_and_head(digits: Server):
     assert whole.status == 200
     again = digits.call("GET", "/page.js", headers={"if-none-match": whole.headers["etag"]})
     assert (again.status, again.body) == (304, b"")
+    assert again.headers["content-length"] == whole.headers["content-length"]
     head = digits.call("HEAD", "/")
     assert (head.status, head.body) == (200, b"")
     assert int(head.headers["content-length"]) == len(digits.call("GET", "/").body)

@@ -253,8 +253,8 @@ class App:
         key = (status, response.content_type)
         prefix = self._prefixes.get(key) or self._prefix(key)
         length = len(body)
-        if request.method == "HEAD":
-            body = b""
+        if request.method == "HEAD" or status == 304:
+            body = b""  # both have the length of what a GET would get (RFC 9110, section 8.6)
         data = b"%b%b%b\r\ncontent-length: %d\r\n%b\r\n%b" % (
             prefix, common, request.id.encode(), length, more, body,
         )  # fmt: skip

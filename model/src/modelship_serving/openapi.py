@@ -38,7 +38,7 @@ def handler(context: Context) -> Handler:
     body = msgspec.json.encode(document(context))
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     whole = Response(body, headers=(("etag", tag), ("cache-control", "no-cache")))
-    unchanged = Response(b"", 304, headers=whole.headers)
+    unchanged = Response(body, 304, headers=whole.headers)
     return lambda request: unchanged if tag in etags(request) else whole
 
 

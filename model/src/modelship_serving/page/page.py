@@ -66,7 +66,7 @@ def _answers(name: str, body: bytes) -> tuple[Response, Response]:
     """The answer with a file, and the one that says that the client has it already."""
     headers = (("etag", f'"{hashlib.sha256(body).hexdigest()[:32]}"'), *_HEADERS)
     kind = _TYPES[name.rpartition(".")[2]]
-    return Response(body, 200, kind, headers), Response(b"", 304, kind, headers)
+    return Response(body, 200, kind, headers), Response(body, 304, kind, headers)
 
 
 def render(context: Context) -> bytes:
