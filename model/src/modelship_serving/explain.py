@@ -69,11 +69,16 @@ class Explainer:
             self._busy = False
         if "application/json" in request.headers.get("accept", ""):
             return Response(_encode(result.numbers()), headers=[("modelship-release", model.release.digest)])
-        from .heatmap import render
-
         pixels = to_pixels(sample[0], picture)
-        body = await asyncio.to_thread(render, pixels, result.grid, result.label, result.score, method)
+        body = await asyncio.to_thread(_render, pixels, result)
         return Response(body, content_type="image/png", headers=[("modelship-release", model.release.digest)])
+
+
+def _render(pixels: Array, result: Explanation) -> bytes:
+    """Draw the picture; in a thread, so that the first time Pillow's import does not hold the loop up either."""
+    from .heatmap import render
+
+    return render(pixels, result.grid, result.label, result.score, result.method)
 
 
 def handler(context: Context) -> Handler:
