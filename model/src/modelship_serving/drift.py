@@ -259,7 +259,8 @@ class _Layout:
             offset += len(one.counts)
         about = "Population stability index of the traffic against the training data (0.1: some drift, 0.25: much)"
         lines = _metric("drift_psi", "gauge", f"{about}.", rows)
-        lines += _metric("drift_psi_max", "gauge", f"{about}, the greatest of all.", [("", max(v for _, v in rows))])
+        worst = max(value for labels, value in rows)
+        lines += _metric("drift_psi_max", "gauge", f"{about}, the greatest of all.", [("", worst)])
         if self._prediction:
             known = self._prediction.confidence.counts
             sure = psi(known, counts[offset : offset + len(known)])
