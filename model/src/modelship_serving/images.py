@@ -58,7 +58,7 @@ def picture_of(field: Field) -> Picture | None:
         low, high = 0, 255
     else:
         return None
-    if not high > low or field.dtype.kind == "b":
+    if high <= low or field.dtype.kind == "b":
         return None
     named = any(word in field.name.lower() for word in ("image", "pixel", "picture"))
     shape = field.shape
