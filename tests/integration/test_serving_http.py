@@ -388,6 +388,9 @@ def test_a_worker_that_is_told_to_end_leaves_the_others_listening(release: Path)
         os.kill(pids[0], signal.SIGTERM)
         while len([e for e in server.log() if e["message"] == "serving"]) < 3:
             assert server.call("POST", "/predict", {"image": GREEN}).status == 200
+        os.kill(next(e["pid"] for e in reversed(server.log()) if e["message"] == "serving"), signal.SIGTERM)
+        while len([e for e in server.log() if e["message"] == "serving"]) < 4:
+            assert server.call("POST", "/predict", {"image": GREEN}).status == 200
         assert server.call("POST", "/predict", {"image": GREEN}).status == 200
         assert server.stop() == 0
 

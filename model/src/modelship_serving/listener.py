@@ -115,6 +115,11 @@ class Acceptor:
         self._open = True
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def connecting(self) -> bool:
+        """Whether connections have been accepted that their protocol does not have yet."""
+        return bool(self._tasks)
+
     def start(self) -> None:
         """Listen.
 

@@ -228,7 +228,7 @@ async def _drain(
     acceptor.close()
     end = began + seconds * _CUT
     closing = asyncio.ensure_future(rpc.close(end)) if rpc is not None else None
-    while connections.open and time.monotonic() < end:
+    while (connections.open or acceptor.connecting) and time.monotonic() < end:
         connections.close_idle(QUIET_SECONDS)
         await asyncio.sleep(0.01)
     if connections.open or (closing is not None and not await closing):
