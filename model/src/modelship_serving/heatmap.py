@@ -58,8 +58,8 @@ def _legend(sheet: Image.Image, top: int, most: float, label: str, score: float,
     _write(sheet, (right, top + 5), method, _FAINT, 1.5, "right")
     levels = np.linspace(-1, 1, right - left)[:, None]
     weight = np.abs(levels) ** 0.8
-    scale = (np.array([225.0, 225, 222]) * (1 - weight) + np.where(levels > 0, _FOR, _AGAINST) * weight).astype(np.uint8)
-    sheet.paste(Image.fromarray(np.repeat(scale[None], 14, axis=0)), (left, top + 40))
+    ramp = (np.array([225.0, 225, 222]) * (1 - weight) + np.where(levels > 0, _FOR, _AGAINST) * weight).astype(np.uint8)
+    sheet.paste(Image.fromarray(np.repeat(ramp[None], 14, axis=0)), (left, top + 40))
     for text, place, align in (
         (f"-{most:.3g} against", left, "left"),
         ("0", sheet.width // 2, "centre"),
