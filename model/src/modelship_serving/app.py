@@ -140,13 +140,13 @@ class App:
             if route is None:
                 route = self._admitted(request)
             result = route.handler(request)
-            if type(result) is Response:
+            if isinstance(result, Response):
                 return self._finish(request, route.endpoint, result)
-            return self._later(request, route, t.cast("Awaitable[Response]", result))
+            return self._later(request, route, result)
         except RequestError as error:
             if hasattr(error, "fetch"):
                 return self._admit_later(request, error)
-            return self._failed(request, route, error)
+            return self._failed(request, route or self._routes.get(request.path), error)
         except Exception as exc:  # noqa: BLE001 - a client must never see a stack trace, nor a worker die of one request
             return self._failed(request, route, exc)
 
@@ -202,10 +202,9 @@ class App:
         return await self._later(request, route, result)
 
     async def _later(self, request: Request, route: Route, result: Awaitable[Response]) -> bytes:
+        timer = asyncio.timeout_at(request.deadline)
         try:
-            if request.deadline is None:
-                return self._finish(request, route.endpoint, await result)
-            async with asyncio.timeout_at(request.deadline) as timer:
+            async with timer:
                 response = await result
             return self._finish(request, route.endpoint, response)
         except Exception as exc:  # noqa: BLE001 - as in answer()

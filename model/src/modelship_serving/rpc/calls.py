@@ -185,10 +185,10 @@ class Calls:
                 later: Awaitable[bytes] = self._admit_later(connection, stream, message, call)
             else:
                 result = t.cast(Method, head.method).answer(message, call)
-                if type(result) is bytes:
+                if isinstance(result, bytes):
                     self._answer(connection, stream, call, result)
                     return
-                later = t.cast("Awaitable[bytes]", result)
+                later = result
             stream.task = asyncio.get_running_loop().create_task(self._later(connection, stream, call, later))
         except Exception as exc:  # noqa: BLE001 - a client must never see a stack trace, nor a worker die of one call
             self._failed(connection, stream, exc)
@@ -267,8 +267,9 @@ class Calls:
         return result if isinstance(result, bytes) else await result
 
     async def _later(self, connection: Connection, stream: Stream, call: Call, result: Awaitable[bytes]) -> None:
+        timer = asyncio.timeout_at(call.deadline)
         try:
-            async with asyncio.timeout_at(call.deadline) as timer:
+            async with timer:
                 message = await result
         except Exception as exc:  # noqa: BLE001 - as in complete()
             if isinstance(exc, TimeoutError) and timer.expired():
