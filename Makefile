@@ -117,6 +117,7 @@ endef
 bench: stand ## figures side by side: serving, image, cold start, rebuild, no-change run, Kubernetes
 	$(call with_stand,-m tests.bench)
 
+soak: export PYTHONPATH := $(CURDIR)/model/src
 soak: stand ## the serving runtime for long: memory over a million requests, twice the load it can take, killed workers
 	$(call with_stand,-m tests.soak $(ARGS))
 

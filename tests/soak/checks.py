@@ -205,7 +205,7 @@ def overload(folder: Path, seconds: float) -> Figures:
         flood.start()
         tally = flood.wait()
         # Beside one that has borne nothing, in turns: what a shared machine gives changes from second to second.
-        turns = [(calmly(server, part / 8), calmly(other, part / 8)) for _ in range(8)]
+        turns = [(calmly(server, part / 8), calmly(other, part / 8)) for _turn in range(8)]
         recovered = statistics.median(later.rate() / fresh.rate() for later, fresh in turns)
         figures = {
             "sustainable": calm.rate(),
@@ -215,8 +215,8 @@ def overload(folder: Path, seconds: float) -> Figures:
             "p99_ms": tally.percentile(99) * 1e3,
             "shed_p99_ms": tally.percentile(99, 503) * 1e3,
             "calm_p50_ms": calm.percentile(50) * 1e3,
-            "after": statistics.median(later.rate() for later, _ in turns),
-            "fresh_server": statistics.median(fresh.rate() for _, fresh in turns),
+            "after": statistics.median(later.rate() for later, _fresh in turns),
+            "fresh_server": statistics.median(fresh.rate() for _later, fresh in turns),
             "recovered": recovered,
             "statuses": dict(tally.statuses),
             "broken": tally.broken,
@@ -230,7 +230,7 @@ def overload(folder: Path, seconds: float) -> Figures:
         # Who is let in waits for those in the queue and for no more; without a bound the last would wait half the trial.
         _require(tally.percentile(99) < 6 * (queue + 5) / tally.rate(), f"the queue is longer than agreed: {figures}")
         _require(tally.percentile(50, 503) < tally.percentile(50), f"to be turned away takes long: {figures}")
-        statuses = {status for later, _ in turns for status in later.statuses}
+        statuses = {status for later, _fresh in turns for status in later.statuses}
         _require(statuses == {200}, f"it still sheds when the load is gone: {statuses}")
         _require(recovered > 0.5, f"it does not recover: {figures}")
         _require(server.stop() == 0, "it did not end well")
@@ -269,7 +269,7 @@ def _slow_clients(server: Server, rpc_port: int, count: int) -> Iterator[dict[st
             for client in list(clients):
                 try:
                     client.send(b"a")
-                    gone = any(client.recv(65536) == b"" for _ in range(2))
+                    gone = any(client.recv(65536) == b"" for _part in range(2))
                 except BlockingIOError:
                     continue
                 except OSError:

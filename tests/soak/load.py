@@ -145,7 +145,7 @@ class Load(threading.Thread):
             elif len(self._free) == len(self._open):
                 return
             pause = 0.05 if self._rate is None else max(0.0, min(0.05, due - time.perf_counter()))
-            for number, _ in self._poll.poll(pause):
+            for number, _events in self._poll.poll(pause):
                 self._receive(number)
             if not going and now - tally.began > self._seconds + 60:
                 raise TimeoutError(f"{len(self._open) - len(self._free)} requests got no answer within a minute")

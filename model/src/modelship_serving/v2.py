@@ -37,7 +37,9 @@ _MOST_KNOWN, _KNOWN_BYTES = 64, 4096
 _encode = msgspec.json.Encoder().encode
 
 
-class _Tensor(msgspec.Struct, gc=False):
+class Tensor(msgspec.Struct, gc=False):
+    """One input of a request; where its data are binary, *parameters* say how long."""
+
     name: str
     shape: list[int]
     datatype: str
@@ -45,19 +47,25 @@ class _Tensor(msgspec.Struct, gc=False):
     data: t.Any = msgspec.UNSET
 
 
-class _Output(msgspec.Struct, gc=False):
+class OutputAsked(msgspec.Struct, gc=False):
+    """One output that a request asks for."""
+
     name: str
     parameters: dict[str, t.Any] | None = None
 
 
-class _Request(msgspec.Struct, gc=False):
-    inputs: list[_Tensor]
+class InferRequest(msgspec.Struct, gc=False):
+    """The JSON of a request."""
+
+    inputs: list[Tensor]
     id: str | None = None
-    outputs: list[_Output] | None = None
+    outputs: list[OutputAsked] | None = None
     parameters: dict[str, t.Any] | None = None
 
 
-class _FlatTensor(msgspec.Struct, gc=False):
+class FlatTensor(msgspec.Struct, gc=False):
+    """A :class:`Tensor` whose data are numbers in one flat array."""
+
     name: str
     shape: list[int]
     datatype: str
@@ -65,16 +73,18 @@ class _FlatTensor(msgspec.Struct, gc=False):
     parameters: dict[str, t.Any] | None = None
 
 
-class _FlatRequest(msgspec.Struct, gc=False):
-    inputs: list[_FlatTensor]
+class FlatRequest(msgspec.Struct, gc=False):
+    """The common request; decoding checks its numbers' types in the same pass."""
+
+    inputs: list[FlatTensor]
     id: str | None = None
-    outputs: list[_Output] | None = None
+    outputs: list[OutputAsked] | None = None
     parameters: dict[str, t.Any] | None = None
 
 
-_decode = msgspec.json.Decoder(_Request).decode
+_decode = msgspec.json.Decoder(InferRequest).decode
 #: The common request, flat numbers, with their types checked while they are decoded.
-_decode_flat = msgspec.json.Decoder(_FlatRequest).decode
+_decode_flat = msgspec.json.Decoder(FlatRequest).decode
 
 
 class _Known(t.NamedTuple):
@@ -87,12 +97,12 @@ class _Known(t.NamedTuple):
     slots: list[binary.Slot]
     length: int
     samples: int
-    wanted: list[_Wanted]
+    wanted: list[Wanted]
     timeout: float
     prefix: tuple[bytes, tuple[tuple[str, str], ...]] | None
 
 
-class _Wanted(t.NamedTuple):
+class Wanted(t.NamedTuple):
     """One output of an answer.
 
     :param place: its place among the model's outputs.
@@ -191,7 +201,7 @@ class Inference:
             wanted, deadline = self._all_json, request.deadline
             if asked.outputs or asked.parameters:
                 wanted = self._wanted(asked)
-                deadline = _sooner(deadline, _timeout(asked.parameters))
+                deadline = sooner(deadline, timeout_of(asked.parameters))
             arrays, count = self._arrays(asked, text, body, at, wanted)
         name = None if asked is None else asked.id
         results = self._model.infer_now(arrays, count)
@@ -206,7 +216,7 @@ class Inference:
         arrays = [slot.read(body, at) for slot in known.slots]
         results = self._model.infer_now(arrays, known.samples)
         if results is None:
-            deadline = _sooner(request.deadline, known.timeout)
+            deadline = sooner(request.deadline, known.timeout)
             return self._later(request, arrays, known.samples, deadline, None, known.wanted)
         if known.prefix is None:
             return compressed(request, self._answer(results, None, known.wanted))
@@ -221,7 +231,7 @@ class Inference:
         count: int,
         deadline: float | None,
         name: str | None,
-        wanted: list[_Wanted],
+        wanted: list[Wanted],
     ) -> Response:
         results = await self._model.infer(arrays, count, deadline, request.id)
         return compressed(request, self._answer(results, name, wanted))
@@ -229,13 +239,13 @@ class Inference:
     # --- the request -----------------------------------------------------------------------------------------------
 
     def _arrays(
-        self, asked: _Request | _FlatRequest, text: bytes, body: bytes, at: int, wanted: list[_Wanted]
+        self, asked: InferRequest | FlatRequest, text: bytes, body: bytes, at: int, wanted: list[Wanted]
     ) -> tuple[list[Array], int]:
         given: dict[str, Array] = {}
         slots: dict[str, binary.Slot] = {}
         count = end = 0
         first = ""
-        tensors: Sequence[_Tensor | _FlatTensor] = asked.inputs
+        tensors: Sequence[Tensor | FlatTensor] = asked.inputs
         for place, tensor in enumerate(tensors):
             field = self._fields.get(tensor.name)
             if field is None:
@@ -266,11 +276,11 @@ class Inference:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             ordered = [slots[name] for name in self._order]
-            timeout = _timeout(asked.parameters)
+            timeout = timeout_of(asked.parameters)
             self._known[text] = _Known(ordered, end, count, wanted, timeout, self._prefix(wanted, count))
         return [given[name] for name in self._order], count
 
-    def _prefix(self, wanted: list[_Wanted], count: int) -> tuple[bytes, tuple[tuple[str, str], ...]] | None:
+    def _prefix(self, wanted: list[Wanted], count: int) -> tuple[bytes, tuple[tuple[str, str], ...]] | None:
         """Return the JSON and the headers of the answers to *count* samples where all of these are binary data."""
         specs = self._model.release.signature.outputs
         shapes = [specs[want.place].shape[1:] for want in wanted]
@@ -295,9 +305,9 @@ class Inference:
             raise RequestError(422, f"{field.name}: {len(body)} bytes, expected {each} for each sample")
         return [binary.Slot(field, (count, *field.shape), len(body), 0).read(body, 0)], count
 
-    def _want(self, outputs: list[_Output] | None, raw: bool) -> list[_Wanted]:
+    def _want(self, outputs: list[OutputAsked] | None, raw: bool) -> list[Wanted]:
         if not outputs:
-            return [_Wanted(name, index, kind, raw, 0) for name, (index, kind) in self._outputs.items()]
+            return [Wanted(name, index, kind, raw, 0) for name, (index, kind) in self._outputs.items()]
         wanted = []
         for place, output in enumerate(outputs):
             found = self._outputs.get(output.name)
@@ -309,12 +319,12 @@ class Inference:
             classes = parameters.get("classification", 0)
             if type(classes) is not int or classes < 0:
                 raise RequestError(400, f"{output.name}: classification must be a number of classes")
-            _no_shared_memory(output.name, parameters)
+            no_shared_memory(output.name, parameters)
             binary_data = _truth(parameters, "binary_data", raw, output.name)
-            wanted.append(_Wanted(output.name, *found, binary_data, classes))
+            wanted.append(Wanted(output.name, *found, binary_data, classes))
         return wanted
 
-    def _wanted(self, asked: _Request | _FlatRequest) -> list[_Wanted]:
+    def _wanted(self, asked: InferRequest | FlatRequest) -> list[Wanted]:
         raw = _truth(asked.parameters or {}, "binary_data_output", False, "parameters")
         if not asked.outputs:
             return self._all_raw if raw else self._all_json
@@ -322,14 +332,14 @@ class Inference:
 
     # --- the answer ------------------------------------------------------------------------------------------------
 
-    def _answer(self, results: list[Array], name: str | None, wanted: list[_Wanted]) -> Response:
+    def _answer(self, results: list[Array], name: str | None, wanted: list[Wanted]) -> Response:
         release = self._model.release
         outputs = []
         chunks: list[bytes] = []
         for want in wanted:
             array, datatype = results[want.place], want.datatype
             if want.classes:
-                tops = _classes(array, want.classes, self._labels)
+                tops = classes_of(array, want.classes, self._labels)
                 data: t.Any = [text for row in tops for text in row]
                 shape, datatype = [len(tops), len(tops[0])], "BYTES"
             else:
@@ -353,7 +363,7 @@ class Inference:
         return Response(b"".join((body, *chunks)), 200, _BINARY, headers)
 
 
-def _read(text: bytes, at: int) -> _Request | _FlatRequest:
+def _read(text: bytes, at: int) -> InferRequest | FlatRequest:
     try:
         if at < 0:
             try:
@@ -369,7 +379,7 @@ def _read(text: bytes, at: int) -> _Request | _FlatRequest:
         raise RequestError(400, "body: not an inference request") from None
 
 
-def _shape(tensor: _Tensor | _FlatTensor, field: Field) -> tuple[int, ...]:
+def _shape(tensor: Tensor | FlatTensor, field: Field) -> tuple[int, ...]:
     if tensor.datatype != field.datatype:
         raise RequestError(422, f"{field.name}: datatype '{tensor.datatype[:40]}' must be {field.datatype}")
     shape = tuple(tensor.shape)
@@ -380,14 +390,14 @@ def _shape(tensor: _Tensor | _FlatTensor, field: Field) -> tuple[int, ...]:
     return shape
 
 
-def _array(tensor: _Tensor | _FlatTensor, field: Field, shape: tuple[int, ...]) -> Array:
+def _array(tensor: Tensor | FlatTensor, field: Field, shape: tuple[int, ...]) -> Array:
     count = shape[0]
     size = count * field.size
     data = tensor.data
-    if type(tensor) is _FlatTensor and len(data) == size:
+    if type(tensor) is FlatTensor and len(data) == size:
         return field.array(data, count)
     if data is msgspec.UNSET:
-        _no_shared_memory(field.name, tensor.parameters or {})
+        no_shared_memory(field.name, tensor.parameters or {})
         raise RequestError(400, f"{field.name}: has neither data nor binary_data_size")
     if count > len(data) if type(data) is list else count != 1:
         raise RequestError(422, f"{field.name}: expected data for a batch of {count}, got less")
@@ -404,7 +414,11 @@ def _truth(parameters: dict[str, t.Any], name: str, default: bool, where: str) -
     return value
 
 
-def _no_shared_memory(where: str, parameters: dict[str, t.Any]) -> None:
+def no_shared_memory(where: str, parameters: dict[str, t.Any]) -> None:
+    """Refuse Triton's shared memory extensions.
+
+    :raises RequestError: 400.
+    """
     if "shared_memory_region" in parameters:
         raise RequestError(400, f"{where}: shared memory is not supported, send the data")
 
@@ -413,7 +427,7 @@ def _left_over(count: int) -> RequestError:
     return RequestError(400, f"body: {count} bytes of binary data that belong to no input")
 
 
-def _timeout(parameters: dict[str, t.Any] | None) -> float:
+def timeout_of(parameters: dict[str, t.Any] | None) -> float:
     """Return the seconds of the parameter ``timeout`` (microseconds, as Triton has it), 0 where there is none."""
     value = (parameters or {}).get("timeout", 0)
     if type(value) is not int or not 0 <= value < 2**63:
@@ -421,7 +435,7 @@ def _timeout(parameters: dict[str, t.Any] | None) -> float:
     return value / 1e6
 
 
-def _sooner(deadline: float | None, timeout: float) -> float | None:
+def sooner(deadline: float | None, timeout: float) -> float | None:
     """Return the deadline, or the end of the *timeout* that begins now, whichever is sooner."""
     if not timeout:
         return deadline
@@ -435,7 +449,7 @@ def _bytes(array: Array) -> bytes:
     return array.tobytes()
 
 
-def _classes(array: Array, most: int, labels: tuple[str, ...] | None) -> list[list[str]]:
+def classes_of(array: Array, most: int, labels: tuple[str, ...] | None) -> list[list[str]]:
     """Return ``score:index[:label]`` of the highest scores of each sample, the highest first."""
     rows = array.reshape(len(array), -1)
     best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, : min(most, rows.shape[1])]

@@ -16,19 +16,19 @@ from ..errors import RequestError
 from ..model import Model
 from ..tensors import Array
 from ..v2 import (
+    FlatRequest,
+    FlatTensor,
     Inference,
-    _classes,
-    _FlatRequest,
-    _FlatTensor,
-    _no_shared_memory,
-    _Output,
-    _Request,
-    _sooner,
-    _Tensor,
-    _timeout,
-    _Wanted,
+    InferRequest,
+    OutputAsked,
+    Tensor,
+    Wanted,
+    classes_of,
     model_metadata,
+    no_shared_memory,
     server_metadata,
+    sooner,
+    timeout_of,
 )
 from . import messages
 from .calls import Call, Method
@@ -166,14 +166,14 @@ class RpcInference(Inference):
         raw = bool(request.raw)
         wanted, deadline = self._all_raw if raw else self._all_json, call.deadline
         if request.outputs:
-            wanted = self._want([_Output(name, parameters) for name, parameters in request.outputs], raw)
+            wanted = self._want([OutputAsked(name, parameters) for name, parameters in request.outputs], raw)
         if request.parameters:
-            deadline = _sooner(deadline, _timeout(request.parameters))
+            deadline = sooner(deadline, timeout_of(request.parameters))
         if raw:
             tensors, data = self._raw_tensors(message, request)
-            arrays, count = self._arrays(_Request(tensors, request.id), b"", data, 0, wanted)
+            arrays, count = self._arrays(InferRequest(tensors, request.id), b"", data, 0, wanted)
         else:
-            asked = _FlatRequest(self._typed_tensors(request), request.id)
+            asked = FlatRequest(self._typed_tensors(request), request.id)
             arrays, count = self._arrays(asked, b"", b"", -1, wanted)
         results = self._model.infer_now(arrays, count)
         if results is None:
@@ -195,13 +195,13 @@ class RpcInference(Inference):
         deadline: float | None,
         call_id: str,
         request_id: str,
-        wanted: list[_Wanted],
+        wanted: list[Wanted],
         raw: bool,
     ) -> bytes:
         results = await self._model.infer(arrays, count, deadline, call_id)
         return self._message(results, request_id, wanted, raw)
 
-    def _raw_tensors(self, message: bytes, request: messages.InferRequest) -> tuple[list[_Tensor], bytes]:
+    def _raw_tensors(self, message: bytes, request: messages.InferRequest) -> tuple[list[Tensor], bytes]:
         """Return the tensors as :class:`.v2.Inference` takes those with binary data, and the bytes of all of them."""
         inputs, places = request.inputs, request.raw
         if len(inputs) != len(places):
@@ -213,19 +213,19 @@ class RpcInference(Inference):
             if tensor.contents is not None and tensor.contents.values:
                 raise RequestError(400, f"{tensor.name[:40]}: has contents beside raw_input_contents")
             parameters = {**tensor.parameters, "binary_data_size": stop - start}
-            tensors.append(_Tensor(tensor.name, tensor.shape, tensor.datatype, parameters))
+            tensors.append(Tensor(tensor.name, tensor.shape, tensor.datatype, parameters))
         return tensors, b"".join([message[start:stop] for start, stop in places])
 
-    def _typed_tensors(self, request: messages.InferRequest) -> list[_FlatTensor]:
+    def _typed_tensors(self, request: messages.InferRequest) -> list[FlatTensor]:
         tensors = []
         for tensor in request.inputs:
-            _no_shared_memory(tensor.name[:40], tensor.parameters)
+            no_shared_memory(tensor.name[:40], tensor.parameters)
             contents = tensor.contents
             numbers = [] if contents is None else contents.numbers(tensor.name[:40], tensor.datatype).tolist()
-            tensors.append(_FlatTensor(tensor.name, tensor.shape, tensor.datatype, numbers))
+            tensors.append(FlatTensor(tensor.name, tensor.shape, tensor.datatype, numbers))
         return tensors
 
-    def _message(self, results: list[Array], name: str, wanted: list[_Wanted], raw: bool) -> bytes:
+    def _message(self, results: list[Array], name: str, wanted: list[Wanted], raw: bool) -> bytes:
         """Return the ``ModelInferResponse``."""
         # One without a typed form goes raw, and the protocol wants all or none of them raw.
         raw = raw or any(want.datatype not in messages.CONTENTS for want in wanted if not want.classes)
@@ -246,7 +246,7 @@ class RpcInference(Inference):
         for want in wanted:
             array = results[want.place]
             if want.classes:
-                tops = _classes(array, want.classes, self._labels)
+                tops = classes_of(array, want.classes, self._labels)
                 texts = [text for row in tops for text in row]
                 shape: tuple[int, ...] = (len(tops), len(tops[0]))
                 contents = b"" if raw else messages.write_strings(texts)
