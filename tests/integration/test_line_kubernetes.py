@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import shutil
 import tempfile
@@ -17,7 +18,8 @@ from ansible_collections.modelship.core.plugins.module_utils._endpoint.golden im
 from ansible_collections.modelship.core.plugins.module_utils._endpoint.http import Client
 from ansible_collections.modelship.core.plugins.module_utils._endpoint.verify import Request, verify
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.access import load_access
-from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client import Api
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client import Api, ApiError
+from tests.certificates import Authority
 
 from .conftest import Playbooks
 
@@ -144,6 +146,47 @@ def test_what_only_the_cluster_reaches_is_verified_through_the_api_server(line: 
     assert play.recap["changed"] == 1, play.output
     assert "inside the cluster only" in play.output
     assert "the golden answers of 2 replica(s)" in play.output
+
+
+def test_staging_asks_its_callers_who_they_are(line: Playbooks, cluster: t.Any, api: Api, tmp_path: Path) -> None:
+    """The same release by the inventory `staging`: TLS in the pods, API keys, and golden answers asked with one."""
+    certificate, key = Authority(tmp_path).issue("server")
+    secret = {"verify": "a-key-for-verifying", "shop": "a-key-of-the-shop"}
+    with cluster.namespace() as namespace:
+        cluster.kubectl(
+            "create", "secret", "tls", "modelship-tls", f"--cert={certificate}", f"--key={key}", "-n", namespace
+        )
+        staging = Playbooks(
+            line.collections,
+            {
+                **line.variables,
+                "modelship_namespace": namespace,
+                "modelship_context": "",
+                "modelship_registry_plain_http": True,
+                "vault_modelship_keys": "".join(
+                    f"{name} sha256:{hashlib.sha256(value.encode()).hexdigest()}\n" for name, value in secret.items()
+                ),
+                "vault_modelship_verify_key": secret["verify"],
+            },
+            inventory="staging",
+        )
+        play = staging.run("deploy", modelship_container_environment={})
+        assert play.rc != 0
+        assert "'staging' must ask callers who they are: set MODELSHIP_API_KEYS" in play.output
+        assert api.get("apps/v1", "Deployment", namespace, NAME) is None
+
+        play = staging.run("deploy", "--diff")
+        assert play.rc == 0, play.output
+        assert "the golden answers of 2 replica(s)" in play.output
+        assert secret["verify"] not in play.output
+        found, _version = api.list("v1", "Pod", namespace, labels=LABEL)
+        name = found[0]["metadata"]["name"]
+        with pytest.raises(ApiError) as refused:
+            api.text(f"/api/v1/namespaces/{namespace}/pods/https:{name}:{PORT}/proxy/v2")
+        assert refused.value.status == 401
+        assert staging.run("deploy").recap["changed"] == 0
+        play = staging.run("destroy", "--tags", "deployments", modelship_deployments=[NAME])
+        assert play.rc == 0, play.output
 
 
 def test_destroy_removes_what_was_made_and_only_that(line: Playbooks, api: Api) -> None:
