@@ -58,7 +58,8 @@ options:
     description:
       - Environment of the containers. Values of variables whose names say that they are secret (password, token, key …)
         are shown only as fingerprints.
-      - Target kubernetes. Such variables are in the deployment's Secret, the others in its ConfigMap.
+      - Target kubernetes. Such variables are in the deployment's Secret, the others in its ConfigMap. Where
+        C(MODELSHIP_GRPC_PORT) is set, pods and Service have that port too, named C(grpc).
     type: dict
     default: {}
   limits:

@@ -116,6 +116,12 @@ class Declaration:
         """How replicas are asked: C(https) where the serving runtime has a certificate, declared here or by hand."""
         return "https" if self.container_environment.get("MODELSHIP_TLS_CERT") else "http"
 
+    @property
+    def grpc_port(self) -> int | None:
+        """The port on which replicas answer gRPC too, where the environment turns that on."""
+        given = self.container_environment.get("MODELSHIP_GRPC_PORT", "")
+        return int(given) or None if given.isdigit() else None
+
     def replica_url(self, address: str) -> str:
         """Return the base URL of the replica at *address* itself."""
         return f"{self.scheme}://{address}:{self.container_port}"

@@ -9,7 +9,7 @@ import typing as t
 
 from .._core.errors import ModelshipError
 from .objects import Object
-from .scope import PORT, Scope, given
+from .scope import GRPC, PORT, Scope, given
 
 #: Kinds that a cluster serves only where somebody installed them.
 ROUTE = ("gateway.networking.k8s.io/v1", "HTTPRoute")
@@ -42,20 +42,30 @@ def _service(scope: Scope) -> Object:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": scope.metadata(annotations=service.annotations),
-        "spec": {"type": service.type, "selector": scope.selector, "ports": [given(port)]},
+        "spec": {"type": service.type, "selector": scope.selector, "ports": [given(port), *_grpc(scope)]},
     }
+
+
+def _grpc(scope: Scope) -> list[Object]:
+    number = scope.declaration.grpc_port
+    if number is None:
+        return []
+    # HTTP/2 without TLS has a name of its own (KEP-3726)
+    protocol = "https" if scope.declaration.scheme == "https" else "kubernetes.io/h2c"
+    return [{"name": GRPC, "port": number, "protocol": "TCP", "targetPort": GRPC, "appProtocol": protocol}]
 
 
 def _policy(scope: Scope) -> Object | None:
     peers = scope.options.network_policy
     if peers is None:
         return None
-    port = {"port": scope.declaration.container_port, "protocol": "TCP"}
+    numbers = [number for number in (scope.declaration.container_port, scope.declaration.grpc_port) if number]
+    ports = [{"port": number, "protocol": "TCP"} for number in numbers]
     spec: Object = {
         "podSelector": {"matchLabels": scope.selector},
         "policyTypes": ["Ingress"] if peers.egress is None else ["Ingress", "Egress"],
         # a rule without "from" would let everybody in
-        "ingress": [{"from": peers.sources, "ports": [port]}] if peers.sources else None,
+        "ingress": [{"from": peers.sources, "ports": ports}] if peers.sources else None,
         "egress": peers.egress or None,
     }
     return {

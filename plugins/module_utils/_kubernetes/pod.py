@@ -14,7 +14,7 @@ from .._deployment.declaration import TLS_FOLDER, parse_size
 from . import checks, quantities
 from .configuration import Configuration
 from .objects import Object
-from .scope import CONTAINER, PORT, Scope, given
+from .scope import CONTAINER, GRPC, PORT, Scope, given
 
 #: Seconds that a container has to end after its drain, before it is killed.
 _LEAVE_SECONDS = 5
@@ -64,7 +64,11 @@ def _container(scope: Scope, configuration: Configuration, mounts: list[Object])
         "name": CONTAINER,
         "image": declaration.image,
         "imagePullPolicy": "IfNotPresent",
-        "ports": [{"name": PORT, "containerPort": declaration.container_port, "protocol": "TCP"}],
+        "ports": [
+            {"name": name, "containerPort": number, "protocol": "TCP"}
+            for name, number in ((PORT, declaration.container_port), (GRPC, declaration.grpc_port))
+            if number
+        ],
         "env": configuration.environment,
         "resources": _resources(scope) or None,
         "securityContext": {

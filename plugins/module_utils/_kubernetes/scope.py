@@ -13,7 +13,7 @@ from .declared import KubernetesOptions
 from .objects import DEPLOYMENT, Object
 
 #: Name of the serving port, of the container in the pod, and what ``app.kubernetes.io/component`` says of them.
-PORT, CONTAINER, COMPONENT = "http", "serving", "serving"
+PORT, GRPC, CONTAINER, COMPONENT = "http", "grpc", "serving", "serving"
 
 
 @dataclasses.dataclass(frozen=True)

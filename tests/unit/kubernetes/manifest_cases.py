@@ -111,7 +111,7 @@ COMMON: dict[str, t.Any] = {
     "replicas": 3,
     "workers": 2,
     "container_port": 9000,
-    "environment": {"LOG_LEVEL": "debug", "DEBUG": True, "DATABASE_PASSWORD": "p-9012"},
+    "environment": {"LOG_LEVEL": "debug", "DEBUG": True, "MODELSHIP_GRPC_PORT": 8081, "DATABASE_PASSWORD": "p-9012"},
     "limits": {"memory": "1g", "cpus": 1.5},
     "health": {"path": "/healthz", "interval": 1.5, "start_deadline": 40.0, "timeout": 0.5},
     "read_only": False,

@@ -49,6 +49,7 @@ def test_the_container_gets_its_environment() -> None:
         "MODELSHIP_WORKERS": "2",
         "MODELSHIP_DRAIN_SECONDS": "20",
         "LOG_LEVEL": "debug",
+        "MODELSHIP_GRPC_PORT": "8081",
         "DEBUG": "true",
         "DATABASE_PASSWORD": "p-9012",
         "API_KEY": "k-1234",

@@ -24,6 +24,19 @@ def test_the_service_leads_to_the_serving_port() -> None:
     assert service["metadata"]["annotations"] == {"example.com/team": "vision"}
 
 
+def test_grpc_has_a_port_of_its_own_where_it_is_on() -> None:
+    given = parameters({"environment": {"MODELSHIP_GRPC_PORT": "8081"}}, network_policy=EACH["network_policy"])
+    objects = rendered(given)
+    http, grpc = only(objects, "Service")["spec"]["ports"]
+    assert (http["name"], http["port"]) == ("http", 80)
+    assert (grpc["name"], grpc["port"], grpc["targetPort"]) == ("grpc", 8081, "grpc")
+    assert grpc["appProtocol"] == "kubernetes.io/h2c"
+    assert [port["containerPort"] for port in container(given)["ports"]] == [8080, 8081]
+    assert [port["port"] for port in only(objects, "NetworkPolicy")["spec"]["ingress"][0]["ports"]] == [8080, 8081]
+    off = rendered(parameters({"environment": {"MODELSHIP_GRPC_PORT": "0"}}))
+    assert len(only(off, "Service")["spec"]["ports"]) == 1
+
+
 def test_only_declared_peers_reach_the_serving_port() -> None:
     assert of_kind(rendered(parameters()), "NetworkPolicy") == []
     peers = EACH["network_policy"]["from"]
