@@ -43,6 +43,11 @@ def _positive(text: str) -> int:
     return value
 
 
+def _servers(stand: Stand, trainer: str, options: argparse.Namespace) -> serving.Result:
+    release, keras = serving.released(stand, trainer)
+    return serving.measure(stand, release, keras, trainer, options.seconds, options.rounds)
+
+
 def main() -> int:
     """Measure, print, write down."""
     # So that a SIGTERM takes everything back as Ctrl-C does.
@@ -66,17 +71,14 @@ def main() -> int:
     try:
         with Stand() as stand:
             if options.part == "serving":
-                release, keras = serving.released(stand, trainer)
-                servers = serving.measure(stand, release, keras, trainer, options.seconds, options.rounds)
+                servers = _servers(stand, trainer, options)
                 figures += servers.figures
             else:
                 line = runs.measure(stand, trainer)
                 for part in ("serving", "image"):
                     try:
                         if part == "serving":
-                            servers = serving.measure(
-                                stand, line.release, line.keras_release, trainer, options.seconds, options.rounds
-                            )
+                            servers = _servers(stand, trainer, options)
                             figures += servers.figures
                         else:
                             rows, times = image.measure(stand, line.release)

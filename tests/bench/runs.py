@@ -26,10 +26,9 @@ EMPTY = [{"hosts": "all", "gather_facts": False, "tasks": []}]
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """What the line has made: the served release, and the one that it was compressed from."""
+    """What the line has made, the served release, and what it took."""
 
     release: Path
-    keras_release: Path
     figures: list[Figure]
 
 
@@ -111,12 +110,11 @@ def measure(stand: Stand, trainer: str) -> Line:
         raise BenchError(f"site.yml left no image of {NAME} in {home}")
     digest = str(image.config["config"]["Labels"]["io.modelship.release"])
     release = _release(home, digest)
-    parent = _release(home, str(json.loads((release / "release.json").read_text())["inputs"]["parent"]))
     figures = [
         Figure(SECTION, "ansible-playbook site.yml, no change", "s", whole, None, ("20 s", whole <= 20)),
         Figure(SECTION, "  net of an empty playbook", "s", whole - clock.best("empty")),
     ]
-    return Line(release, parent, figures)
+    return Line(release, figures)
 
 
 def _release(home: Path, digest: str) -> Path:
