@@ -123,7 +123,7 @@ soak: stand ## the serving runtime for long: memory over a million requests, twi
 
 lock: ## resolve the lock files anew (needs uv)
 	for name in requirements/{controller,dev,bench}; do $(LOCK) $$name.in -o $$name.txt; done
-	for name in requirements/bench-serving-{bentoml,fastapi,flask,litserve,mlserver}; do $(LOCK) --no-annotate $$name.in -o $$name.txt; done
+	for name in requirements/bench-serving-{bentoml,fastapi,flask,granian,litserve,mlserver}; do $(LOCK) --no-annotate $$name.in -o $$name.txt; done
 	cd requirements && $(LOCK) --no-annotate --no-deps bench-kubernetes.in -o bench-kubernetes.txt
 	cd model/locks && $(LOCK) --no-annotate trainer.in -o trainer.txt
 	# the serving locks name every package, because their declared dependencies are not all needed

@@ -13,16 +13,17 @@ from typing import Any
 from ..figures import Figure
 from ..stand import KEPT, ROOT, BenchError, Stand, command
 from . import protocol, wrk
-from .contestants import CONTESTANTS, LIMIT, NAIVE, OURS, YARDSTICKS, Job, Ready, check_model
+from .contestants import CONTESTANTS, GRANIAN, LIMIT, NAIVE, OURS, YARDSTICKS, Job, Ready, check_model
 from .processes import processor_seconds, resident, running, wait_for
-from .protocol import PREDICT, WrongAnswer, sample
-from .reckon import SECTIONS, Turn, figures, overview, summed_up
+from .protocol import FRACTIONS, PREDICT, WrongAnswer, sample
+from .reckon import AGAINST_GRANIAN, AGAINST_LIMIT, SECTIONS, Turn, figures, overview, summed_up
 
 __all__ = ["ROUNDS", "SECONDS", "SECTIONS", "Result", "first_answer", "measure", "released", "sample"]
 
 SECONDS = 2
 ROUNDS = 3
 _WARM_SECONDS = 0.5
+LIMITS = {LIMIT: AGAINST_LIMIT, GRANIAN: AGAINST_GRANIAN}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +74,11 @@ def measure(
     found = {name: summed_up(each) for name, each in turns.items()}
     labels = {name: each.label for name, each in ready.items()}
     others = [name for name in found if name not in (OURS, NAIVE, *YARDSTICKS)]
-    unjudged = [f"serving: {name} has no figures" for name in (NAIVE, LIMIT) if name not in found]
+    unjudged = [f"serving: {name} has no figures" for name in (NAIVE, *LIMITS) if name not in found]
     if not others:
         unjudged.append("serving: no other server has figures")
     return Result(
-        figures(found, OURS, NAIVE, LIMIT, others),
+        figures(found, OURS, NAIVE, LIMITS, others),
         overview(found, labels),
         left_out,
         unjudged,
@@ -95,8 +96,11 @@ def _turn(ready: Ready, job: Job, seconds: int) -> Turn:
     contestant = ready.contestant
     argv, environment, port = ready.start()
     log = ready.folder / "log"
-    numbers = protocol.values(job.release)
-    requests = {form: protocol.request(form, job.release, numbers) for form in contestant.forms}
+    whole, fractions = protocol.values(job.release), protocol.fractions(job.release)
+    requests = {
+        form: protocol.request(form, job.release, fractions if form == FRACTIONS else whole)
+        for form in contestant.forms
+    }
     first = requests[PREDICT]
     began = time.perf_counter()
     with running(argv, environment, log) as process:
@@ -121,6 +125,8 @@ def _turn(ready: Ready, job: Job, seconds: int) -> Turn:
                 )
             # What was measured is right in the end, too, and the same in each form.
             got = protocol.ask(port, form, request)
+            if form == FRACTIONS:
+                continue  # another picture
             if answer is not None and not protocol.alike(got, answer, 1e-5):
                 raise WrongAnswer(f"{form}: {got}, but {PREDICT} gives {answer}")
             answer = got

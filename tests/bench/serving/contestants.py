@@ -11,16 +11,16 @@ from pathlib import Path
 
 from ..stand import KEPT, ROOT, BenchError, Stand, command, free_port
 from .environments import python_of
-from .protocol import BINARY, INFER, PREDICT, Golden, golden
+from .protocol import BINARY, FRACTIONS, INFER, PREDICT, Golden, golden
 
 APPS = Path(__file__).with_name("apps")
 LOCKS = ROOT / "requirements"
 RUNTIME = ROOT / "model" / "src"
 CONNECTIONS = (1, 8, 64)
 
-OURS, LIMIT, FLOOR, CEILING, NAIVE = "modelship", "constant", "floor", "haproxy", "naive"
+OURS, LIMIT, FLOOR, GRANIAN, CEILING, NAIVE = "modelship", "constant", "floor", "granian", "haproxy", "naive"
 #: Not compared with as servers that one would choose.
-YARDSTICKS = (LIMIT, FLOOR, CEILING)
+YARDSTICKS = (LIMIT, FLOOR, GRANIAN, CEILING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ CONTESTANTS = (
         OURS,
         "modelship",
         ("{python}", "-m", "modelship_serving"),
-        (PREDICT, INFER, BINARY),
+        (PREDICT, INFER, FRACTIONS, BINARY),
         ROOT / "model" / "locks" / "serving-litert.txt",
         {
             "PYTHONPATH": str(RUNTIME),
@@ -92,6 +92,16 @@ CONTESTANTS = (
         ("{python}", str(APPS / "constant_app.py"), "{port}", "model"),
         lock=ROOT / "model" / "locks" / "serving-litert.txt",
         environment={"PYTHONPATH": f"{RUNTIME}:{APPS}"},
+        checked=False,
+    ),
+    Contestant(
+        GRANIAN,
+        "Granian {granian} answering a constant",
+        (
+            *("{bin}/granian", "--interface", "rsgi", "--host", "127.0.0.1", "--port", "{port}", "--workers", "1"),
+            *("--no-ws", "--log-level", "warning", "--working-dir", str(APPS), "granian_app:app"),
+        ),
+        lock=LOCKS / "bench-serving-granian.txt",
         checked=False,
     ),
     Contestant(

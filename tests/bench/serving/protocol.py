@@ -13,6 +13,8 @@ from typing import Any
 from .wrk import Request
 
 PREDICT, INFER, BINARY = "/predict", "V2 infer, JSON", "V2 infer, binary"
+#: INFER with numbers as a preprocessing leaves them: every digit that a float32 has when it is written as JSON.
+FRACTIONS = "V2 infer, JSON of fractions"
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -60,6 +62,12 @@ def values(release: Path) -> list[int]:
     return [0 if source.random() < 0.8 else source.randrange(256) for _ in range(size)]
 
 
+def fractions(release: Path) -> list[float]:
+    """Return as many numbers from 0 to 255, each a float32 with its fraction."""
+    source = random.Random(2)  # noqa: S311 - the same body in every run
+    return [struct.unpack("<f", struct.pack("<f", source.uniform(0, 255)))[0] for _ in values(release)]
+
+
 def request(form: str, release: Path, numbers: list[float] | list[int]) -> Request:
     """Return the request that asks for one sample in this *form*."""
     name, field, shape = signature(release)
@@ -67,7 +75,7 @@ def request(form: str, release: Path, numbers: list[float] | list[int]) -> Reque
     if form == PREDICT:
         return Request("/predict", json.dumps({field: numbers}).encode(), _JSON)
     tensor: dict[str, Any] = {"name": field, "shape": shape, "datatype": "FP32"}
-    if form == INFER:
+    if form in (INFER, FRACTIONS):
         return Request(path, json.dumps({"inputs": [{**tensor, "data": numbers}]}).encode(), _JSON)
     # https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
     data = struct.pack(f"<{len(numbers)}f", *numbers)
@@ -103,7 +111,7 @@ def probabilities(form: str, body: bytes, head: str | None) -> list[float]:
     """Read them from an answer; *head* is the length of its JSON where tensors follow in binary."""
     if form == PREDICT:
         return [float(value) for value in json.loads(body)["probabilities"]]
-    if form == INFER:
+    if form in (INFER, FRACTIONS):
         return [float(value) for value in json.loads(body)["outputs"][0]["data"]]
     if head is None:
         raise ValueError("no Inference-Header-Content-Length")

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..figures import Figure
-from .protocol import BINARY, INFER, PREDICT
+from .protocol import BINARY, FRACTIONS, INFER, PREDICT
 from .wrk import Point
 
 AGAINST_NAIVE = "Serving, 8 connections, /predict: against the naive app"
 AGAINST_OTHERS = "Serving, one worker each: against the best of the other servers, by name"
 AGAINST_LIMIT = "Serving: time a request, against its own HTTP server answering a constant"
+AGAINST_GRANIAN = "Serving: time a request, against Granian answering a constant"
 BY_ITSELF = "Serving: one worker by itself"
 SECTIONS = {
     AGAINST_NAIVE: "Flask app that calls Keras' model.predict for each request",
     AGAINST_OTHERS: "the fastest at each rate, the lowest at each p99",
     AGAINST_LIMIT: "the constant answer",
+    AGAINST_GRANIAN: "the server in Rust that the goal was set with; it reads the body and looks at nothing of it",
     BY_ITSELF: "JSON, where it is tensors as bytes against tensors as JSON",
 }
 NAIVE_RATE, NAIVE_P99, OTHERS_RATE, LIMIT_TIME, BINARY_RATE = 300, 100, 3, 1.5, 1.5
@@ -52,8 +54,13 @@ def summed_up(turns: list[Turn]) -> Turn:
     return Turn(statistics.median(turn.start for turn in turns), max(turn.memory for turn in turns), points)
 
 
-def figures(found: Mapping[str, Turn], ours: str, naive: str, limit: str, others: Iterable[str]) -> list[Figure]:
-    """Return the rows that have goals; one whose contestant is missing in *found* is left out."""
+def figures(
+    found: Mapping[str, Turn], ours: str, naive: str, limits: Mapping[str, str], others: Iterable[str]
+) -> list[Figure]:
+    """Return the rows that have goals; one whose contestant is missing in *found* is left out.
+
+    :param limits: the sections of what answers a constant, by contestant.
+    """
     mine = found[ours]
     rows: list[Figure] = []
     if naive in found:
@@ -65,21 +72,15 @@ def figures(found: Mapping[str, Turn], ours: str, naive: str, limit: str, others
             rows += _rivals(
                 key, mine.points[key], {name: t.points[key] for name, t in rivals.items() if key in t.points}
             )
-    if limit in found:
-        for form in (PREDICT, INFER, BINARY):
-            for connections in (1, 8, 64):
-                here, there = mine.points[form, connections].rate, found[limit].points[PREDICT, connections].rate
-                met = there <= LIMIT_TIME * here
-                # The goal is for the simple protocol; the others show what their forms cost or save.
-                goal = (f"<= {LIMIT_TIME:g} x", met) if form == PREDICT else None
-                name = f"{form}, {connections} connection{'s' * (connections > 1)}"
-                rows.append(
-                    Figure(AGAINST_LIMIT, name, "ms", connections / here * 1e3, connections / there * 1e3, goal)
-                )
-    for connections in (1, 8, 64):
-        binary, text = mine.points[BINARY, connections].rate, mine.points[INFER, connections].rate
-        goal = (f">= {BINARY_RATE:g} x", binary >= BINARY_RATE * text)
-        rows.append(Figure(BY_ITSELF, f"binary tensors, {_connections(connections)}", "/s", binary, text, goal))
+    for limit, section in limits.items():
+        if limit in found:
+            rows += _limit(section, mine, found[limit])
+    for form, what in ((INFER, "whole numbers"), (FRACTIONS, "fractions")):
+        for connections in (1, 8, 64):
+            binary, text = mine.points[BINARY, connections].rate, mine.points[form, connections].rate
+            goal = (f">= {BINARY_RATE:g} x", binary >= BINARY_RATE * text)
+            name = f"binary tensors, not {what}, {_connections(connections)}"
+            rows.append(Figure(BY_ITSELF, name, "/s", binary, text, goal))
     memory = mine.memory / 1e6
     return [
         *rows,
@@ -92,6 +93,16 @@ def figures(found: Mapping[str, Turn], ours: str, naive: str, limit: str, others
         ),
         Figure(BY_ITSELF, "resident memory", "MB", memory, goal=(f"<= {MEMORY_MB} MB", memory <= MEMORY_MB)),
     ]
+
+
+def _limit(section: str, mine: Turn, limit: Turn) -> Iterator[Figure]:
+    for form in (PREDICT, INFER, BINARY):
+        for connections in (1, 8, 64):
+            here, there = mine.points[form, connections].rate, limit.points[PREDICT, connections].rate
+            # The goal is for the simple protocol; the others show what their forms cost or save.
+            goal = (f"<= {LIMIT_TIME:g} x", there <= LIMIT_TIME * here) if form == PREDICT else None
+            name = f"{form}, {_connections(connections)}"
+            yield Figure(section, name, "ms", connections / here * 1e3, connections / there * 1e3, goal)
 
 
 def _connections(count: int) -> str:
@@ -153,7 +164,7 @@ def overview(found: Mapping[str, Turn], labels: Mapping[str, str]) -> str:
     ``CPU`` is the processor time that a request takes at 8 connections, in microseconds.
     """
     lines: list[tuple[str, ...]] = [("connections", *["1", "8", "64"] * 3, "us", "s", "MB")]
-    for form in (PREDICT, INFER, BINARY):
+    for form in (PREDICT, INFER, FRACTIONS, BINARY):
         having = [name for name, turn in found.items() if any(key[0] == form for key in turn.points)]
         having.sort(key=lambda name: -found[name].points[form, 8].rate)
         lines.append((form,))
