@@ -143,8 +143,10 @@ class ModelSide:
         assert [event["event"] for event in events[:-1] if event["event"] in ("result", "error")] == []
         return Answer(events)
 
-    def python_script(self, script: str, *arguments: str) -> None:
-        subprocess.run([self.python, "-c", script, *arguments], check=True, capture_output=True, env=self.environment)
+    def python_script(self, script: str, *arguments: str) -> str:
+        """Run a script in the trainer's interpreter and return what it printed."""
+        command = [self.python, "-c", script, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=self.environment).stdout
 
     def project(self, name: str, framework: str, code: str) -> str:
         folder = self.home / name
@@ -326,6 +328,28 @@ def test_a_student_is_distilled(side: ModelSide, keras_project: str, keras_relea
     assert facts["accuracy_drop"] < 0.1
     request = {"release": str(keras_release.path), "methods": ["distill"], **side.stores("a")}
     assert "student()" in side.run("compress", samples="absent.npz", **request).last["message"]
+
+
+def test_int8_spares_the_layer_that_it_would_slow_down(
+    side: ModelSide, keras_project: str, keras_release: Answer
+) -> None:
+    """The convolution over the one channel of a grey picture keeps float32 weights, the dense layers have int8."""
+    answer = compress(side, keras_release, keras_project, "quantize")
+    script = """
+import collections, json, sys
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+model = Interpreter(sys.argv[1], experimental_op_resolver_type=plain)
+types = {each["index"]: each["dtype"].__name__ for each in model.get_tensor_details()}
+found = collections.defaultdict(list)
+for operation in model._get_ops_details():
+    found[operation["op_name"]] += [types[index] for index in operation["inputs"][1:2]]
+print(json.dumps(found))
+"""
+    weights = json.loads(side.python_script(script, str(answer.path / answer.manifest["model"]["path"])))
+    assert weights["CONV_2D"] == ["float32"]
+    assert weights["FULLY_CONNECTED"] == ["int8", "int8"]
 
 
 @pytest.mark.parametrize(
