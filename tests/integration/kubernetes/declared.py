@@ -206,9 +206,14 @@ _REPORTED = frozenset(("Deployment", "HorizontalPodAutoscaler", "Pod", "PodDisru
 
 
 def versions(objects: dict[str, Object]) -> dict[str, str]:
-    """What changes with any write: the resourceVersion; of what controllers report into, all but status and managers."""
+    """What changes with any write: the resourceVersion; of what controllers report into, all but status and managers.
+
+    What is being deleted is left out: it may be gone at any moment.
+    """
     found = {}
     for name, obj in objects.items():
+        if "deletionTimestamp" in obj["metadata"]:
+            continue
         if name.partition("/")[0] in _REPORTED:
             metadata = {**obj["metadata"], "resourceVersion": None, "managedFields": None}
             found[name] = json.dumps({**obj, "metadata": metadata, "status": None}, sort_keys=True)
