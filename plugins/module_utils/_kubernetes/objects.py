@@ -91,6 +91,11 @@ def key_of(obj: Object) -> Key:
     return Key(group_of(obj["apiVersion"]), obj["kind"], metadata.get("namespace") or "", metadata["name"])
 
 
+def version_of(obj: Object) -> tuple[str, str]:
+    """Return uid and resourceVersion of the live *obj*, which change whenever it is made anew or written to."""
+    return obj["metadata"].get("uid", ""), obj["metadata"].get("resourceVersion", "")
+
+
 def labels_of(obj: Object) -> dict[str, str]:
     """Return the labels of *obj*; an empty dict where it has none."""
     return obj["metadata"].get("labels") or {}

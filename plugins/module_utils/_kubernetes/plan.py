@@ -11,8 +11,7 @@ import typing as t
 
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
-from .autoscaled import begun, bounded, scales
-from .errors import ApiError
+from .autoscaled import begun, bounded
 from .managed import comparable, is_adopted, is_kept, is_provably_equal, our_fields, owner_of, replicas_to_hold
 from .objects import (
     ADOPTED,
@@ -25,19 +24,16 @@ from .objects import (
     key_of,
     labels_of,
     prepared,
+    version_of,
 )
 from .observe import Observed, fetch, is_namespace_ours, observe
 from .record import Record
-from .refusal import Conflict, combined, conflict_error, conflicts_of, explained, some
-from .vacancy import is_container, is_made_by_server, occupants
+from .refusal import some
+from .trial import try_out
+from .vacancy import is_container, is_made_by_server, why_left
 
 if t.TYPE_CHECKING:
     from .client import Api
-
-
-#: Field, manager and subresource by which a HorizontalPodAutoscaler sets replicas.
-_AUTOSCALED = ("spec.replicas", "kube-controller-manager", "scale")
-_TRIES = 5
 
 
 @dataclasses.dataclass
@@ -65,7 +61,7 @@ class Plan:
     :param desired: all declared objects with their marks, in the order of the declaration.
     :param prunes: live objects to delete, once what replaces them is healthy.
     :param releases: live objects that existed before: they are given up, not deleted.
-    :param stuck: live namespaces and kinds that are no longer declared but hold what is not ours.
+    :param stuck: live namespaces and kinds that are no longer declared but hold what is not ours, or might.
     :param going: live objects that are being deleted, and must be gone before they are made again.
     :param reasons: why, one clause an object; empty where there is nothing to do.
     """
@@ -106,6 +102,15 @@ class Plan:
     def left(self) -> list[Key]:
         """What is given up rather than deleted."""
         return [key_of(obj) for obj in self.releases]
+
+    def leave(self, obj: Object, why: str) -> None:
+        """Let *obj*, which is no longer declared, be stuck instead of pruned."""
+        told = _no_longer(obj)
+        self.prunes = [each for each in self.prunes if each is not obj]
+        self.reasons = [reason for reason in self.reasons if reason != told]
+        self.difference.drop(str(key_of(obj)))
+        self.stuck.append(obj)
+        self.warnings.append(f"{told}, but left {why}")
 
 
 def plan(
@@ -150,7 +155,7 @@ def plan(
     live = {**observed.ours, **fetch(api, missing)}
     _find_prunes(api, result, observed, {key for _version, key in declared})
     doubtful = _classify(result, live, observed, previous)
-    _try(api, result, doubtful, not_served, observed, force=force, check=check)
+    try_out(api, result, doubtful, not_served, observed, force=force, check=check)
     _describe(result, record)
     return result
 
@@ -182,9 +187,8 @@ def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key]) -
             containers.append(obj)
     ours = list(plan.prunes)
     for obj in containers:
-        if others := occupants(api, obj, plan.name, ours):
-            plan.stuck.append(obj)
-            plan.warnings.append(f"{key_of(obj)} is no longer declared, but left because of {some(others)}")
+        if why := why_left(api, obj, plan.name, ours):
+            plan.leave(obj, why)
         else:
             plan.prunes.append(obj)
 
@@ -211,7 +215,7 @@ def _classify(plan: Plan, live: dict[Key, Object], observed: Observed, previous:
             continue
         change.desired = _adapted(obj, found, plan.desired)
         before = tried.get(change.key)
-        if before and before.live and before.desired == change.desired and _version(before.live) == _version(found):
+        if before and before.live and before.desired == change.desired and version_of(before.live) == version_of(found):
             change.result, change.force = before.result, before.force
         doubtful.append(change)
     return doubtful
@@ -255,108 +259,6 @@ def _adapted(obj: Object, live: Object, desired: t.Iterable[Object]) -> Object:
     return obj
 
 
-def _version(obj: Object) -> tuple[str, str]:
-    return obj["metadata"].get("uid", ""), obj["metadata"].get("resourceVersion", "")
-
-
-def _try(
-    api: Api,
-    plan: Plan,
-    doubtful: list[Change],
-    not_served: t.Container[tuple[str, str]],
-    observed: Observed,
-    *,
-    force: bool,
-    check: bool,
-) -> None:
-    """Ask the server what becomes of *doubtful* (and, in check mode, of what is made or deleted), all at once."""
-    questions = [change for change in doubtful if change.result is None]
-    if check:
-        questions += _askable(plan, not_served, observed)
-    creates = {change.key for change in plan.creates}
-    conflicts: list[Conflict] = []
-    errors: list[ModelshipError] = []
-
-    def ask(change: Change) -> Object:
-        return _tried(api, change, force=force or change.force)
-
-    for change, answer in zip(questions, api.each(ask, questions), strict=True):
-        if isinstance(answer, ModelshipError):
-            found = conflicts_of(answer, change.key)
-            if found and _is_left_by_autoscaler(api, plan, change.key, found):
-                change.force = True
-                answer = _or_error(ask, change)
-                found = conflicts_of(answer, change.key) if isinstance(answer, ModelshipError) else []
-            conflicts += found
-        if not isinstance(answer, ModelshipError):
-            change.result = answer
-        elif not conflicts_of(answer, change.key):
-            if isinstance(answer, ApiError) and answer.status == 404 and change.key in creates:
-                # what it refers to is to be made first
-                plan.warnings.append(f"{change.key} could not be tried: {answer.message}")
-            else:
-                errors.append(explained(answer, change.desired))
-    if check:
-        answers = api.each(lambda obj: api.delete(obj, dry_run=True), plan.prunes)
-        errors += [answer for answer in answers if isinstance(answer, ModelshipError)]
-    if conflicts:
-        errors.insert(0, conflict_error(conflicts))
-    if errors:
-        raise combined(errors)
-    for change in doubtful:
-        same = change.live and change.result and comparable(change.live) == comparable(change.result)
-        (plan.unchanged if same else plan.updates).append(change)
-
-
-def _tried(api: Api, change: Change, *, force: bool) -> Object:
-    """Return what becomes of *change*; its live object is read again where a controller wrote to it meanwhile."""
-    for _attempt in range(_TRIES):
-        result = api.apply(change.desired, force=force, dry_run=True)
-        if change.live is None or _version(change.live) == _version(result):
-            break
-        change.live = api.get(change.desired["apiVersion"], *change.key[1:]) or change.live
-        if _version(change.live) == _version(result):
-            break
-    return result
-
-
-def _or_error(function: t.Callable[[Change], Object], change: Change) -> Object | ModelshipError:
-    try:
-        return function(change)
-    except ModelshipError as exc:
-        return exc
-
-
-def _askable(plan: Plan, not_served: t.Container[tuple[str, str]], observed: Observed) -> list[Change]:
-    """Return the new objects that can be tried before others are made; warn of the rest."""
-    going = {key_of(obj) for obj in plan.going}
-    asked, untried = [], []
-    for change in plan.creates:
-        obj, key = change.desired, change.key
-        kind = (obj["apiVersion"], obj["kind"])
-        no_place = bool(key.namespace) and observed.namespaces.get(key.namespace, True) is None
-        # a pod needs its service account at once
-        if no_place or kind in not_served or kind == ("v1", "Pod") or key in going:
-            untried.append(str(key))
-        else:
-            asked.append(change)
-    if untried:
-        plan.warnings.append(
-            f"{some(untried)} could not be tried by the server: what they need (namespace, kind, service "
-            "account) does not exist yet, or they are still being deleted"
-        )
-    return asked
-
-
-def _is_left_by_autoscaler(api: Api, plan: Plan, key: Key, conflicts: list[Conflict]) -> bool:
-    """Tell whether the only conflict is about replicas that an autoscaler set which is gone, or is to go."""
-    if any(item[1:] != _AUTOSCALED for item in conflicts):
-        return False
-    pruned = {key_of(obj) for obj in plan.prunes}
-    autoscalers = api.list("autoscaling/v2", "HorizontalPodAutoscaler", key.namespace)[0]
-    return not any(scales(obj, key) and key_of(obj) not in pruned for obj in autoscalers)
-
-
 def _describe(plan: Plan, record: Record | None) -> None:
     good = {(obj["kind"], obj["metadata"]["name"]) for obj in record.good.objects} if record and record.good else set()
     for change in plan.creates:
@@ -374,10 +276,14 @@ def _describe(plan: Plan, record: Record | None) -> None:
         plan.reasons.append(f"{change.key} {_why(change, told(changed_paths(old, new)))}")
     for obj in plan.prunes:
         plan.difference.add(str(key_of(obj)), shown(comparable(obj), obj, None)[0], None)
-        plan.reasons.append(f"{key_of(obj)} is no longer declared")
+        plan.reasons.append(_no_longer(obj))
     for obj in plan.releases:
         plan.difference.add(f"{key_of(obj)} (labels)", labels_of(obj), {})
-        plan.reasons.append(f"{key_of(obj)} is no longer declared; it existed before, so it is only given up")
+        plan.reasons.append(f"{_no_longer(obj)}; it existed before, so it is only given up")
+
+
+def _no_longer(obj: Object) -> str:
+    return f"{key_of(obj)} is no longer declared"
 
 
 def _creation(change: Change) -> t.Callable[[], t.Any]:
