@@ -12,10 +12,11 @@ from .._core.errors import ModelshipError
 from .._core.progress import Progress
 from .autoscaled import scales
 from .errors import ApiError
-from .objects import Key, Object, key_of, waves
+from .objects import Key, Object, custom_kinds, key_of, waves
 from .plan import Change, Plan, plan
 from .prune import delete_all, no_guard, prune
 from .refusal import combined, explained, some
+from .trial import is_by_definition
 
 if t.TYPE_CHECKING:
     from .client import Api
@@ -78,9 +79,11 @@ def carry_out(
     if changes:
         progress.step(f"applying {len(changes)} object{'s' if len(changes) > 1 else ''}")
 
+    kinds = custom_kinds(change.desired for change in changes.values())
+
     def write(obj: Object) -> Object:
         guard()
-        return _applied(api, changes[key_of(obj)], force=force)
+        return _applied(api, changes[key_of(obj)], force=force, kinds=kinds)
 
     for wave in waves(change.desired for change in changes.values()):
         errors = []
@@ -97,22 +100,27 @@ def carry_out(
     return [t.cast(Object, live[key_of(obj)]) for obj in plan.desired]
 
 
-def _applied(api: Api, change: Change, *, force: bool) -> Object:
-    """Apply one object, again for a while where what it needs has been made only just now."""
+def _applied(api: Api, change: Change, *, force: bool, kinds: t.Container[tuple[str, str]] = ()) -> Object:
+    """Apply one object, again for a while where what it needs has been made only just now.
+
+    :param kinds: those whose definitions have been.
+    """
     deadline = time.monotonic() + _SETTLE_S
     while True:
         try:
             return api.apply(change.desired, force=force or change.force)
         except ApiError as exc:
-            if not _is_too_early(exc, change) or time.monotonic() > deadline:
+            if not _is_too_early(exc, change, kinds) or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_S)
 
 
-def _is_too_early(error: ApiError, change: Change) -> bool:
+def _is_too_early(error: ApiError, change: Change, kinds: t.Container[tuple[str, str]]) -> bool:
     if error.status == 403 and change.desired["kind"] == "Pod":
         return "serviceaccount" in error.message and "not found" in error.message  # made by a controller a moment later
-    # a new kind is served a moment after its definition says so; a missing namespace stays missing
+    if is_by_definition(error, change.desired, kinds):
+        return True  # the server goes by a new definition a moment after it has taken it
+    # so a new kind is served; a missing namespace stays missing
     return error.status == 404 and "." in change.key.group and "could not find the requested resource" in error.message
 
 

@@ -268,10 +268,11 @@ def _describe(plan: Plan, record: Record | None) -> None:
         plan.reasons.append(f"{key} {why}")
     if not (plan.updates or plan.prunes or plan.releases):
         return
-    from .difference import changed_paths, shown, told  # a module is compiled anew in every task
+    from .difference import changed_paths, overlaid, shown, told  # a module is compiled anew in every task
 
     for change in plan.updates:
-        old, new = shown(change.desired, change.live, change.result)
+        expected = change.result or overlaid(change.live, change.desired)
+        old, new = shown(change.desired, change.live, expected)
         plan.difference.add(str(change.key), old, new)
         plan.reasons.append(f"{change.key} {_why(change, told(changed_paths(old, new)))}")
     for obj in plan.prunes:

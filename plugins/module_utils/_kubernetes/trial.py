@@ -9,9 +9,8 @@ import typing as t
 
 from .._core.errors import ModelshipError
 from .autoscaled import scales
-from .errors import ApiError
 from .managed import comparable
-from .objects import Key, Object, key_of, version_of
+from .objects import Key, Object, custom_kinds, key_of, version_of
 from .refusal import Conflict, combined, conflict_error, conflicts_of, explained, some
 
 if t.TYPE_CHECKING:
@@ -22,6 +21,8 @@ if t.TYPE_CHECKING:
 #: Field, manager and subresource by which a HorizontalPodAutoscaler sets replicas.
 _AUTOSCALED = ("spec.replicas", "kube-controller-manager", "scale")
 _TRIES = 5
+#: What is answered of an object that its kind's definition does not allow; 500 for fields that it does not have.
+_BY_DEFINITION = frozenset((400, 404, 422, 500))
 
 
 def try_out(
@@ -38,9 +39,8 @@ def try_out(
     questions = [change for change in doubtful if change.result is None]
     if check:
         questions += _askable(plan, not_served, observed)
-    creates = {change.key for change in plan.creates}
     conflicts: list[Conflict] = []
-    errors: list[ModelshipError] = []
+    refusals: list[tuple[Change, ModelshipError]] = []
 
     def ask(change: Change) -> Object:
         return _tried(api, change, force=force or change.force)
@@ -56,11 +56,8 @@ def try_out(
         if not isinstance(answer, ModelshipError):
             change.result = answer
         elif not conflicts_of(answer, change.key):
-            if isinstance(answer, ApiError) and answer.status == 404 and change.key in creates:
-                # what it refers to is to be made first
-                plan.warnings.append(f"{change.key} could not be tried: {answer.message}")
-            else:
-                errors.append(explained(answer, change.desired))
+            refusals.append((change, answer))
+    errors = _judged(plan, doubtful, refusals)
     if check:
         answers = api.each(lambda obj: api.delete(obj, dry_run=True), plan.prunes)
         errors += [answer for answer in answers if isinstance(answer, ModelshipError)]
@@ -69,8 +66,35 @@ def try_out(
     if errors:
         raise combined(errors)
     for change in doubtful:
-        same = change.live and change.result and comparable(change.live) == comparable(change.result)
-        (plan.unchanged if same else plan.updates).append(change)
+        (plan.unchanged if _is_same(change) else plan.updates).append(change)
+
+
+def _judged(
+    plan: Plan, doubtful: t.Iterable[Change], refusals: t.Iterable[tuple[Change, ModelshipError]]
+) -> list[ModelshipError]:
+    """Return the errors that *refusals* are, and warn of those that may be over once what they need is made or changed."""
+    creates = {change.key for change in plan.creates}
+    kinds = custom_kinds(change.desired for change in [*plan.creates, *doubtful] if not _is_same(change))
+    errors = []
+    for change, answer in refusals:
+        error = explained(answer, change.desired)
+        # what it refers to is to be made first, or it was held against the definition of its kind as that is now
+        if change.key in creates and getattr(answer, "status", 0) == 404:
+            plan.warnings.append(f"{change.key} could not be tried: {error.message}")
+        elif is_by_definition(answer, change.desired, kinds):
+            plan.warnings.append(f"{change.key} could not be tried before its kind is changed: {error.message}")
+        else:
+            errors.append(error)
+    return errors
+
+
+def is_by_definition(error: ModelshipError, obj: Object, kinds: t.Container[tuple[str, str]]) -> bool:
+    """Tell whether *error*, an answer to applying *obj*, may be over once the definitions of *kinds* count everywhere."""
+    return (obj["apiVersion"], obj["kind"]) in kinds and getattr(error, "status", 0) in _BY_DEFINITION
+
+
+def _is_same(change: Change) -> bool:
+    return bool(change.live and change.result and comparable(change.live) == comparable(change.result))
 
 
 def _tried(api: Api, change: Change, *, force: bool) -> Object:
