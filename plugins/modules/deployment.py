@@ -33,7 +33,7 @@ description:
   - What fails for good (an image that cannot be pulled, a container that crashes, a failed Job, a refusal, a rollout past
     O(kubernetes.rollout.deadline), with O(verify) a wrong answer of the new pods) ends the wait at once, with the reason, the
     last log lines and the events; then the last good revision is put back, its image and configuration together, and the
-    task fails.
+    task fails. What of it the server does not take back (a claim that has grown) stays, and is named.
   - What the deployment owned and is no longer declared is pruned, and nothing else. Objects that somebody else made are
     adopted, and given up, not deleted, in the end. Fields that another manager holds are left to it; the task fails and names
     it unless O(kubernetes.force=true).

@@ -55,6 +55,8 @@ def carry_out(
 ) -> list[Object]:
     """Apply what *plan* says and return the live objects of all that is declared, in its order.
 
+    Of a lenient plan, what the server refuses stays as it is, and is left out where it is not there at all.
+
     What is no longer declared is left to :func:`.prune.prune`, because pods of the old revision still need it; only an
     autoscaler goes at once, which would set other replicas than are declared.
 
@@ -88,16 +90,18 @@ def carry_out(
     for wave in waves(change.desired for change in changes.values()):
         errors = []
         for obj, result in zip(wave, api.each(write, wave), strict=True):
-            if isinstance(result, ModelshipError):
-                errors.append(explained(result, obj))
-            else:
+            if not isinstance(result, ModelshipError):
                 live[key_of(obj)] = result
+            elif plan.bears(obj, result):
+                live[key_of(obj)] = changes[key_of(obj)].live
+            else:
+                errors.append(explained(result, obj))
         if errors:
             raise combined(errors)
         for obj in wave:
-            if obj["kind"] == "CustomResourceDefinition":
+            if obj["kind"] == "CustomResourceDefinition" and key_of(obj) not in plan.refused:
                 _await_kind(api, obj)
-    return [t.cast(Object, live[key_of(obj)]) for obj in plan.desired]
+    return [found for obj in plan.desired if (found := live[key_of(obj)]) is not None]
 
 
 def _applied(api: Api, change: Change, *, force: bool, kinds: t.Container[tuple[str, str]] = ()) -> Object:

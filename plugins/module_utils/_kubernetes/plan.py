@@ -28,7 +28,7 @@ from .objects import (
 )
 from .observe import Observed, fetch, is_namespace_ours, observe
 from .record import Record
-from .refusal import some
+from .refusal import explained, is_about_object, some
 from .trial import try_out
 from .vacancy import is_container, is_made_by_server, why_left
 
@@ -64,6 +64,7 @@ class Plan:
     :param stuck: live namespaces and kinds that are no longer declared but hold what is not ours, or might.
     :param going: live objects that are being deleted, and must be gone before they are made again.
     :param reasons: why, one clause an object; empty where there is nothing to do.
+    :param lenient: an object that the server refuses is left as it is, and noted in *refused*; else that is an error.
     """
 
     name: str
@@ -79,6 +80,8 @@ class Plan:
     going: list[Object] = dataclasses.field(default_factory=list)
     reasons: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
+    lenient: bool = False
+    refused: dict[Key, str] = dataclasses.field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
@@ -103,6 +106,13 @@ class Plan:
         """What is given up rather than deleted."""
         return [key_of(obj) for obj in self.releases]
 
+    def bears(self, obj: Object, error: ModelshipError) -> bool:
+        """Note that the server refuses *obj*, if that is all that *error* says and the plan is lenient; tell whether it is."""
+        if not self.lenient or not is_about_object(error):
+            return False
+        self.refused[key_of(obj)] = explained(error, obj).message
+        return True
+
     def leave(self, obj: Object, why: str) -> None:
         """Let *obj*, which is no longer declared, be stuck instead of pruned."""
         told = _no_longer(obj)
@@ -123,6 +133,7 @@ def plan(
     force: bool = False,
     check: bool = False,
     previous: Plan | None = None,
+    lenient: bool = False,
 ) -> Plan:
     """Compare *desired* with what is there; what cannot be compared here is tried by a server-side dry run.
 
@@ -130,6 +141,7 @@ def plan(
     :param force: fields that other managers own are to be taken over.
     :param check: what does not exist yet is tried too, because nothing will be written after.
     :param previous: a plan made shortly before, whose tries hold for objects that did not change since.
+    :param lenient: one object that the server refuses does not stop the others; see :class:`Plan`.
     :raises ModelshipError: kind C(conflict), C(foreign), C(input) or C(kubernetes); all objects concerned are named.
     """
     namespace = namespace or api.access.namespace
@@ -142,7 +154,8 @@ def plan(
     not_served = {item for item in customs if not api.serves(*item)}
     declared = [(obj["apiVersion"], key_of(obj)) for obj in wanted]
     observed = observe(api, name, namespace, declared, record, not_served)
-    result = Plan(name, namespace, wanted, Difference(f"deployment {name}"), warnings=list(observed.warnings))
+    difference, warnings = Difference(f"deployment {name}"), list(observed.warnings)
+    result = Plan(name, namespace, wanted, difference, warnings=warnings, lenient=lenient)
     _check_namespaces(result, observed)
     missing = [
         (version, key)

@@ -15,7 +15,7 @@ from .apply import Plan, carry_out, plan, prune
 from .client import Api
 from .errors import ApiError
 from .lease import Lease
-from .objects import Object
+from .objects import Key, Object
 from .record import Record, Revision, load_record, save_record
 
 # what waiting and its verdicts need is imported there: a module is compiled anew in every task
@@ -189,7 +189,10 @@ class Rollout:
         self.current = revision
 
     def _go_back(self, exc: ModelshipError, record: Record, lease: Lease) -> None:
-        """Put the last good revision back, and say so in *exc*; an error on the way is told in it as well."""
+        """Put the last good revision back, and say so in *exc*; an error on the way is told in it as well.
+
+        One object that cannot be as it was (a claim that has grown) must not keep the others from it.
+        """
         good = record.good
         if exc.kind == "locked" or (isinstance(exc, ApiError) and exc.unreachable):
             _add(exc, "what was applied so far stays: run again")
@@ -203,19 +206,33 @@ class Rollout:
             return
         named = f"revision {good.number} ({good.image})"
         self.progress.step(f"{exc.message.splitlines()[0]}; going back to {named}")
+        refused: dict[Key, str] = {}
         try:
-            back = plan(self.api, self.name, good.objects, record, namespace=self.namespace, force=True)
+            back = plan(self.api, self.name, good.objects, record, namespace=self.namespace, force=True, lenient=True)
+            refused = back.refused
             live = self._carry_out(back, lease, force=True)
+            self._demand_workload(refused)
             self._wait(live)
             self._prune(back, lease)
         except ModelshipError as second:
-            _add(exc, f"and going back to {named} failed too: {second.message}; run again")
+            told = "; ".join([second.message, *refused.values()])
+            _add(exc, f"and going back to {named} failed too: {told}; run again")
             return
         exc.details["restored"] = {"revision": good.number, "image": good.image, "release": good.release}
         if back.changed:
             _add(exc, f"went back to {named}, which is ready again")
         else:
             _add(exc, f"{named} is what is there")
+        if refused:
+            _add(exc, f"what of it cannot be put back stays as it was applied: {'; '.join(refused.values())}")
+
+    def _demand_workload(self, refused: dict[Key, str]) -> None:
+        """What serves must be back, whatever else is not.
+
+        :raises ModelshipError: it is among *refused*, and taken out of it.
+        """
+        if why := refused.pop(Key("apps", "Deployment", self.namespace, self.name), ""):
+            raise ModelshipError(why, kind="kubernetes")
 
 
 def _add(exc: ModelshipError, text: str) -> None:

@@ -66,7 +66,8 @@ def try_out(
     if errors:
         raise combined(errors)
     for change in doubtful:
-        (plan.unchanged if _is_same(change) else plan.updates).append(change)
+        stays = _is_same(change) or change.key in plan.refused
+        (plan.unchanged if stays else plan.updates).append(change)
 
 
 def _judged(
@@ -83,7 +84,7 @@ def _judged(
             plan.warnings.append(f"{change.key} could not be tried: {error.message}")
         elif is_by_definition(answer, change.desired, kinds):
             plan.warnings.append(f"{change.key} could not be tried before its kind is changed: {error.message}")
-        else:
+        elif not plan.bears(change.desired, answer):
             errors.append(error)
     return errors
 

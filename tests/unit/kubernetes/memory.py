@@ -158,6 +158,8 @@ def _fields(value: t.Any) -> Object:
 def _status(obj: Object) -> Object:
     if obj["kind"] == "Namespace":
         return {"phase": "Active"}
+    if obj["kind"] == "PersistentVolumeClaim":
+        return {"phase": "Bound"}
     if obj["kind"] == "CustomResourceDefinition":
         return {"conditions": [{"type": "Established", "status": "True"}]}
     if obj["kind"] != "Deployment":
