@@ -354,7 +354,10 @@ options:
         type: bool
         default: false
       wait:
-        description: Wait until everything is healthy. Without it nothing is verified, and nothing is put back.
+        description:
+          - Wait until everything is healthy. Without it nothing is verified, and nothing is put back.
+          - Nor is what pods use (ConfigMaps, Secrets, claims, service accounts) pruned then, because those of the revision
+            before may still serve. The next run that waits does that.
         type: bool
         default: true
 """

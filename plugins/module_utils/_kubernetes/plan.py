@@ -36,6 +36,10 @@ if t.TYPE_CHECKING:
     from .client import Api
 
 
+#: Without these a container cannot be started again.
+_USED_BY_PODS = frozenset(("ConfigMap", "PersistentVolumeClaim", "Secret", "ServiceAccount"))
+
+
 @dataclasses.dataclass
 class Change:
     """One declared object.
@@ -134,6 +138,7 @@ def plan(
     check: bool = False,
     previous: Plan | None = None,
     lenient: bool = False,
+    waits: bool = True,
 ) -> Plan:
     """Compare *desired* with what is there; what cannot be compared here is tried by a server-side dry run.
 
@@ -142,6 +147,7 @@ def plan(
     :param check: what does not exist yet is tried too, because nothing will be written after.
     :param previous: a plan made shortly before, whose tries hold for objects that did not change since.
     :param lenient: one object that the server refuses does not stop the others; see :class:`Plan`.
+    :param waits: the run waits until new pods have replaced the old ones; without it, what pods use is not pruned.
     :raises ModelshipError: kind C(conflict), C(foreign), C(input) or C(kubernetes); all objects concerned are named.
     """
     namespace = namespace or api.access.namespace
@@ -166,7 +172,7 @@ def plan(
         and observed.namespaces.get(key.namespace, True) is not None
     ]
     live = {**observed.ours, **fetch(api, missing)}
-    _find_prunes(api, result, observed, {key for _version, key in declared})
+    _find_prunes(api, result, observed, {key for _version, key in declared}, waits=waits)
     doubtful = _classify(result, live, observed, previous)
     try_out(api, result, doubtful, not_served, observed, force=force, check=check)
     _describe(result, record)
@@ -187,11 +193,13 @@ def _check_namespaces(plan: Plan, observed: Observed) -> None:
             )
 
 
-def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key]) -> None:
+def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key], *, waits: bool) -> None:
     containers = []
     for key, obj in observed.ours.items():
         if key in declared or is_going(obj) or owner_of(obj) is None or is_kept(obj):
             continue
+        if not waits and key.kind in _USED_BY_PODS:
+            continue  # pods of the revision before may still be there, and be started again; a run that waits prunes it
         if is_adopted(obj):
             plan.releases.append(obj)
         elif not is_container(obj):

@@ -55,6 +55,7 @@ class Memory:
         made["metadata"] = {**self._metadata(), **made["metadata"], **metadata}
         if self.resource(obj["apiVersion"], obj["kind"]).namespaced:
             made["metadata"].setdefault("namespace", NAMESPACE)
+        made.setdefault("status", _status(made))
         self.objects[key_of(made)] = made
         return made
 

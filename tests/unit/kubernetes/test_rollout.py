@@ -12,27 +12,60 @@ import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._core.progress import Progress
+from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context, Outcome
+from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import declare
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes import golden, lease, rollout, serving
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes import wait as waiting
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.backend import KubernetesBackend
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.declared import KubernetesOptions
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.errors import ApiError
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.objects import Object
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.plan import Plan
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.record import load_record
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.rollout import Rollout, Settings
 
+from .manifest_cases import parameters
 from .memory import Memory, config, namespace, refused, workload
+from .shapes import pod, replica_set
+from .shapes import waiting as stuck
 
-LEASE: t.Any = types.SimpleNamespace(check=lambda: None)
+
+class NoLease:
+    """Stands for the Lease of a run that is alone."""
+
+    def __init__(self, *_whose: t.Any) -> None:
+        """Hold nothing."""
+
+    def __enter__(self) -> NoLease:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Nothing to release."""
+
+    def check(self) -> None:
+        """Nobody takes it."""
 
 
-def rollout(api: Memory, *objects: Object, image: str = "digits:1", waits: bool = True) -> Rollout:
-    declaration = types.SimpleNamespace(name="digits", image=image, digest="sha256:0", verification=None)
+LEASE: t.Any = NoLease()
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (lease, rollout):
+        monkeypatch.setattr(module, "Lease", NoLease)
+
+
+def made(
+    api: Memory, *objects: Object, image: str = "digits:1", waits: bool = True, verification: t.Any = None
+) -> Rollout:
+    declaration = types.SimpleNamespace(name="digits", image=image, digest="sha256:0", verification=verification)
     settings = Settings(deadline_s=5, force=False, waits=waits)
     return Rollout(t.cast("t.Any", api), "shop", t.cast("t.Any", declaration), [*objects], settings, Progress())
 
 
-def run(api: Memory, *objects: Object, image: str = "digits:1", waits: bool = True) -> Plan:
+def run(api: Memory, *objects: Object, **options: t.Any) -> Plan:
     """Do what the module does; return the plan that was carried out."""
-    doing = rollout(api, *objects, image=image, waits=waits)
+    doing = made(api, *objects, **options)
     record = load_record(doing.api, "shop", "digits")
     found = doing.plan(record)
     if found.changed:
@@ -119,3 +152,96 @@ def test_a_server_that_refuses_all_is_not_taken_for_one_object_s_fault(api: Memo
     api.refuse = refuse
     with pytest.raises(ModelshipError, match=r"going back to revision 1 .* failed too: not now; run again"):
         run(api, config("c", a="2"), workload("digits:2"), image="digits:2")
+
+
+def module(api: Memory, *, check: bool = False, **kubernetes: t.Any) -> Outcome:
+    """Run the module for a small declaration."""
+    given = parameters({"replicas": 1}, **kubernetes)
+    target = KubernetesBackend.__new__(KubernetesBackend)
+    target.options, target.namespace = KubernetesOptions.from_parameters(given), "shop"
+    target.api = t.cast("t.Any", api)
+    return target.apply(declare(given), Context(check=check))
+
+
+def break_pods(api: Memory) -> None:
+    """Have the image of the pods be away, as the kubelet found it."""
+    deployed = live(api, "Deployment", "digits")
+    deployed["metadata"].setdefault("annotations", {})["deployment.kubernetes.io/revision"] = "1"
+    deployed["status"] = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
+    newest = replica_set(deployed, "1")
+    labels = deployed["spec"]["template"]["metadata"]["labels"]
+    api.add(newest, labels=labels)
+    api.add(pod(newest, containers=[stuck("ImagePullBackOff")], metadata={"labels": labels}))
+
+
+@pytest.mark.parametrize("verbs", [("get", "list"), ("list",)])
+def test_who_may_not_see_namespaces_deploys_into_one_that_exists(api: Memory, verbs: tuple[str, ...]) -> None:
+    def refuse(what: str, kind: str, _obj: Object) -> ApiError | None:
+        return refused(403, "namespaces is forbidden") if kind == "Namespace" and what in verbs else None
+
+    api.refuse = refuse
+    assert module(api).changed
+    assert not module(api).changed
+    # also where something is not ready
+    break_pods(api)
+    assert module(api, check=True).changed
+
+
+def test_check_mode_tells_what_a_run_would_have_the_cluster_try_again(api: Memory) -> None:
+    module(api)
+    assert not module(api, check=True).changed
+    break_pods(api)
+    before = api.written()
+    would = module(api, check=True)
+    assert would.changed
+    assert would.message.endswith("would be changed: pod p1 (ImagePullBackOff) is made anew")
+    assert api.written() == before
+
+
+def test_without_waiting_what_pods_of_the_revision_before_use_is_left_to_a_run_that_waits(api: Memory) -> None:
+    module(api, config_files={"/etc/a": "1"}, secrets={"A": "1"}, ingress={"host": "digits.example.com"})
+    changed = {"config_files": {"/etc/a": "2"}, "secrets": {"A": "2"}}
+    assert module(api, **changed, wait=False).changed
+    assert [deed.partition(" ")[0] for deed in api.written("delete")] == ["Ingress"]
+    for check in (True, False):
+        assert not module(api, **changed, wait=False, check=check).changed
+    found = module(api, **changed)
+    assert found.changed
+    assert all("is no longer declared" in reason for reason in found.result["deployment"]["reasons"])
+    assert sorted(deed.partition(" ")[0] for deed in api.written("delete")) == ["ConfigMap", "Ingress", "Secret"]
+    assert not module(api, **changed).changed
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The pods of each demand for golden answers; all give them."""
+    demands: list[list[str]] = []
+    monkeypatch.setattr(golden, "demand", lambda _api, pods, *_how: demands.append([each["name"] for each in pods]))
+    monkeypatch.setattr(rollout, "_ASK_S", 0.5)
+    monkeypatch.setattr(rollout, "_PAUSE_S", 0.01)
+    return demands
+
+
+def test_golden_answers_wait_for_a_pod_to_ask(
+    api: Memory, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([[], [], [{"name": "late"}], []])
+    monkeypatch.setattr(serving, "serving_pods", lambda *_whose: next(looks))
+    run(api, workload(), verification=object())
+    assert asked == [["late"]]
+
+
+def test_a_revision_of_which_no_pod_can_be_asked_is_not_good(api: Memory, asked: list[list[str]]) -> None:
+    with pytest.raises(
+        ModelshipError, match="Deployment shop/digits has no ready pod to ask for golden answers"
+    ) as caught:
+        run(api, workload(), verification=object())
+    assert caught.value.kind == "unhealthy"
+    assert asked == []
+    assert load_record(t.cast("t.Any", api), "shop", "digits").good is None
+
+
+def test_of_no_replicas_nothing_is_asked(api: Memory, asked: list[list[str]]) -> None:
+    run(api, workload(replicas=0), verification=object())
+    assert asked == [[]]
+    assert load_record(t.cast("t.Any", api), "shop", "digits").good is not None
