@@ -21,7 +21,9 @@ options:
     type: dict
     suboptions:
       create_namespace:
-        description: Make the namespace where it does not exist. One that exists is left as it is.
+        description:
+          - Make the namespace where it does not exist. One that exists is left as it is.
+          - Where namespaces cannot be looked at with the user's rights, it is taken to exist.
         type: bool
         default: true
       namespace_labels:

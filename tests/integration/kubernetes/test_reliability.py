@@ -106,10 +106,25 @@ def test_a_wrong_image(digits: Declared) -> None:
     assert reasons == [f"ConfigMap {digits.namespace}/settings is no longer declared"]
     assert not digits.run().changed
     # … where there is none, that is told, at once when it is tried again, and the right image repairs
+    eventually("check mode sees the pods to be made anew", lambda: first.run(check=True, image=wrong).changed)
     assert "there is no earlier good revision to go back to" in error.message
     assert "restored" not in error.details
     assert first.run().changed
     assert not first.run().changed
+
+
+def test_without_waiting_what_pods_of_the_revision_before_use_stays(digits: Declared) -> None:
+    def configured() -> int:
+        return len([name for name in digits.objects(OWN) if name.startswith(f"ConfigMap/{NAME}-")])
+
+    change = greeting()
+    hasty = {**change, "kubernetes": {"wait": False}}
+    assert digits.run(**hasty).changed
+    assert configured() == 2
+    assert not digits.run(**hasty).changed
+    assert digits.declare(**change).run().changed
+    assert configured() == 1
+    assert not digits.run().changed
 
 
 def test_an_exceeded_quota(digits: Declared, api: Api) -> None:
