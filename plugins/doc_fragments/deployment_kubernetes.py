@@ -21,7 +21,9 @@ options:
     type: dict
     suboptions:
       create_namespace:
-        description: Make the namespace where it does not exist. One that exists is left as it is.
+        description:
+          - Make the namespace where it does not exist. One that exists is left as it is.
+          - Where namespaces cannot be looked at with the user's rights, it is taken to exist.
         type: bool
         default: true
       namespace_labels:
@@ -354,7 +356,10 @@ options:
         type: bool
         default: false
       wait:
-        description: Wait until everything is healthy. Without it nothing is verified, and nothing is put back.
+        description:
+          - Wait until everything is healthy. Without it nothing is verified, and nothing is put back.
+          - Nor is what pods use (ConfigMaps, Secrets, claims, service accounts) pruned then, because those of the revision
+            before may still serve. The next run that waits does that.
         type: bool
         default: true
 """

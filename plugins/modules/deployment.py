@@ -33,7 +33,7 @@ description:
   - What fails for good (an image that cannot be pulled, a container that crashes, a failed Job, a refusal, a rollout past
     O(kubernetes.rollout.deadline), with O(verify) a wrong answer of the new pods) ends the wait at once, with the reason, the
     last log lines and the events; then the last good revision is put back, its image and configuration together, and the
-    task fails.
+    task fails. What of it the server does not take back (a claim that has grown) stays, and is named.
   - What the deployment owned and is no longer declared is pruned, and nothing else. Objects that somebody else made are
     adopted, and given up, not deleted, in the end. Fields that another manager holds are left to it; the task fails and names
     it unless O(kubernetes.force=true).
@@ -89,6 +89,16 @@ options:
       client_key:
         description: PEM file of its key, not encrypted. By default O(verify.client_cert) holds it as well.
         type: path
+notes:
+  - With O(target=kubernetes), rights in the namespace are enough where it exists. They are get, list, watch, create, patch
+    and delete on the kinds that are declared, on C(configmaps) and on C(secrets) (a Secret is the deployment's record); get,
+    create, update and delete on C(leases); get, list, watch and delete on C(pods); get, list, watch and patch on
+    C(replicasets).
+  - For golden answers (O(verify)) get and create on C(pods/proxy). For the reasons of failures, which are told without them
+    too, get on C(pods/log), list and watch on C(events).
+  - C(docs/kubernetes-role.yml) of the collection is a Role with all of these rights.
+  - To make the namespace, and to tell what nodes and storage classes have to do with a failure, rights in the whole cluster
+    are needed.
 seealso:
   - module: modelship.core.image_push
   - module: modelship.core.endpoint_verify

@@ -30,6 +30,11 @@ class Difference:
         """Record that *name* is new; what *after* returns is asked for only if the diff is printed."""
         self._later[name] = after
 
+    def drop(self, name: str) -> None:
+        """Forget *name*, which does not change after all."""
+        for part in (self._before, self._after, self._later):
+            part.pop(name, None)
+
     def __bool__(self) -> bool:
         return bool(self._before or self._after or self._later)
 

@@ -12,10 +12,11 @@ from .._core.errors import ModelshipError
 from .._core.progress import Progress
 from .autoscaled import scales
 from .errors import ApiError
-from .objects import Key, Object, key_of, waves
+from .objects import Key, Object, custom_kinds, key_of, waves
 from .plan import Change, Plan, plan
 from .prune import delete_all, no_guard, prune
 from .refusal import combined, explained, some
+from .trial import is_by_definition
 
 if t.TYPE_CHECKING:
     from .client import Api
@@ -54,6 +55,8 @@ def carry_out(
 ) -> list[Object]:
     """Apply what *plan* says and return the live objects of all that is declared, in its order.
 
+    Of a lenient plan, what the server refuses stays as it is, and is left out where it is not there at all.
+
     What is no longer declared is left to :func:`.prune.prune`, because pods of the old revision still need it; only an
     autoscaler goes at once, which would set other replicas than are declared.
 
@@ -78,41 +81,50 @@ def carry_out(
     if changes:
         progress.step(f"applying {len(changes)} object{'s' if len(changes) > 1 else ''}")
 
+    kinds = custom_kinds(change.desired for change in changes.values())
+
     def write(obj: Object) -> Object:
         guard()
-        return _applied(api, changes[key_of(obj)], force=force)
+        return _applied(api, changes[key_of(obj)], force=force, kinds=kinds)
 
     for wave in waves(change.desired for change in changes.values()):
         errors = []
         for obj, result in zip(wave, api.each(write, wave), strict=True):
-            if isinstance(result, ModelshipError):
-                errors.append(explained(result, obj))
-            else:
+            if not isinstance(result, ModelshipError):
                 live[key_of(obj)] = result
+            elif plan.bears(obj, result):
+                live[key_of(obj)] = changes[key_of(obj)].live
+            else:
+                errors.append(explained(result, obj))
         if errors:
             raise combined(errors)
         for obj in wave:
-            if obj["kind"] == "CustomResourceDefinition":
+            if obj["kind"] == "CustomResourceDefinition" and key_of(obj) not in plan.refused:
                 _await_kind(api, obj)
-    return [t.cast(Object, live[key_of(obj)]) for obj in plan.desired]
+    return [found for obj in plan.desired if (found := live[key_of(obj)]) is not None]
 
 
-def _applied(api: Api, change: Change, *, force: bool) -> Object:
-    """Apply one object, again for a while where what it needs has been made only just now."""
+def _applied(api: Api, change: Change, *, force: bool, kinds: t.Container[tuple[str, str]] = ()) -> Object:
+    """Apply one object, again for a while where what it needs has been made only just now.
+
+    :param kinds: those whose definitions have been.
+    """
     deadline = time.monotonic() + _SETTLE_S
     while True:
         try:
             return api.apply(change.desired, force=force or change.force)
         except ApiError as exc:
-            if not _is_too_early(exc, change) or time.monotonic() > deadline:
+            if not _is_too_early(exc, change, kinds) or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_S)
 
 
-def _is_too_early(error: ApiError, change: Change) -> bool:
+def _is_too_early(error: ApiError, change: Change, kinds: t.Container[tuple[str, str]]) -> bool:
     if error.status == 403 and change.desired["kind"] == "Pod":
         return "serviceaccount" in error.message and "not found" in error.message  # made by a controller a moment later
-    # a new kind is served a moment after its definition says so; a missing namespace stays missing
+    if is_by_definition(error, change.desired, kinds):
+        return True  # the server goes by a new definition a moment after it has taken it
+    # so a new kind is served; a missing namespace stays missing
     return error.status == 404 and "." in change.key.group and "could not find the requested resource" in error.message
 
 

@@ -55,7 +55,7 @@ class KubernetesBackend:
         found = rollout.plan(record, check=context.check)
         live = [change.live for change in found.unchanged if change.live is not None]
         changed = found.changed
-        if context.check:
+        if context.check and found.changed:
             rollout.previous = rollout.current = record.good
         elif found.changed:
             # the record and the Lease are kept in the namespace
@@ -68,7 +68,7 @@ class KubernetesBackend:
                 found.reasons.insert(0, f"Namespace {self.namespace} does not exist yet")
                 found.difference.add(f"Namespace {self.namespace}", None, {"name": self.namespace})
         else:
-            live, retried = rollout.settle(found, record)
+            live, retried = rollout.settle(found, record, check=context.check)
             found.reasons += retried
             changed = bool(retried)
         return Outcome(
@@ -109,7 +109,7 @@ class KubernetesBackend:
         from .info import look
 
         desired = self._render(inquiry.declaration) if inquiry.declaration else None
-        return look(self.api, self.namespace, inquiry, desired, context.progress)
+        return look(self.api, self.namespace, inquiry, desired, context.progress, waits=self.options.wait)
 
     def _render(self, declaration: Declaration) -> list[Object]:
         from .manifests import render

@@ -102,6 +102,13 @@ def told(paths: t.Iterable[str]) -> list[str]:
     return list(dict.fromkeys(shorter))
 
 
+def overlaid(live: t.Any, declared: t.Any) -> t.Any:
+    """Return *live* with what is *declared*: what is to be expected where the server could not be asked."""
+    if isinstance(live, dict) and isinstance(declared, dict):
+        return {**live, **{name: overlaid(live.get(name), value) for name, value in declared.items()}}
+    return declared
+
+
 def _without_digest(obj: Object) -> Object:
     metadata = obj.get("metadata") or {}
     if APPLIED not in (metadata.get("annotations") or {}):

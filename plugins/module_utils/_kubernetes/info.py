@@ -21,10 +21,13 @@ from .serving import ready_path_of, replica_facts, served_release, serving_pods
 from .wait import health
 
 
-def look(api: Api, namespace: str, inquiry: Inquiry, desired: list[Object] | None, progress: Progress) -> Info:
+def look(
+    api: Api, namespace: str, inquiry: Inquiry, desired: list[Object] | None, progress: Progress, *, waits: bool = True
+) -> Info:
     """Return what is served.
 
     :param desired: what the inquiry's declaration renders to; ``None`` judges no drift.
+    :param waits: it is deployed by runs that wait; see :func:`.plan.plan`.
     :raises ModelshipError: the server cannot be asked, or the release whose golden answers are asked for cannot be read.
     """
     name = inquiry.name
@@ -49,7 +52,7 @@ def look(api: Api, namespace: str, inquiry: Inquiry, desired: list[Object] | Non
         url=reachable(api, ours, name),
         replicas=[replica_facts(pod) for pod in pods if not is_going(pod)],
         golden=verdict,
-        drift=_drift(api, namespace, name, desired, record) if desired is not None else None,
+        drift=_drift(api, namespace, name, desired, record, waits=waits) if desired is not None else None,
         details={
             "namespace": namespace,
             "revision": record.good.number if record.good else None,
@@ -74,9 +77,9 @@ def _overall(api: Api, ours: list[Object], workload: Object | None, name: str) -
     return Condition(found.state, f"{count}; {found.reason}" if found.state != "ready" else count)
 
 
-def _drift(api: Api, namespace: str, name: str, desired: list[Object], record: Record) -> Drift:
+def _drift(api: Api, namespace: str, name: str, desired: list[Object], record: Record, *, waits: bool) -> Drift:
     try:
-        found = plan(api, name, desired, record, namespace=namespace, check=True)
+        found = plan(api, name, desired, record, namespace=namespace, check=True, waits=waits)
     except ModelshipError as exc:
         if exc.kind != "conflict":
             raise

@@ -25,13 +25,14 @@ if t.TYPE_CHECKING:
 RETRIED = "modelship.io/retried"
 
 
-def nudge(api: Api, objects: t.Sequence[Object]) -> list[str]:
+def nudge(api: Api, objects: t.Sequence[Object], *, check: bool = False) -> list[str]:
     """Have the cluster try again what keeps *objects* from being ready; return what was done, in words.
 
     Pods that the kubelet has stopped trying to start are deleted, so that new ones are made; a ReplicaSet whose pods were
     refused is touched. What is ready, or on its way, is left alone.
 
     :param objects: as the server returned them.
+    :param check: do nothing, only return what would be done.
     :raises ApiError: the server cannot be asked, or does not allow it.
     """
     state = State(objects)
@@ -41,7 +42,7 @@ def nudge(api: Api, objects: t.Sequence[Object]) -> list[str]:
     deeds: list[tuple[str, t.Callable[[], t.Any]]] = []
     for key in keys:
         deeds += _deeds(api, state, key)
-    for result in api.each(lambda deed: deed[1](), deeds):
+    for result in api.each(lambda deed: deed[1](), [] if check else deeds):
         if isinstance(result, ModelshipError):
             raise result
     return [text for text, _call in deeds]

@@ -49,7 +49,6 @@ _OUR_MARKS = frozenset((APPLIED, ADOPTED, "kubectl.kubernetes.io/last-applied-co
 _CONFIG = frozenset(
     (
         "ClusterRole",
-        "ClusterRoleBinding",
         "ConfigMap",
         "LimitRange",
         "NetworkPolicy",
@@ -58,7 +57,6 @@ _CONFIG = frozenset(
         "PriorityClass",
         "ResourceQuota",
         "Role",
-        "RoleBinding",
         "RuntimeClass",
         "Secret",
         "Service",
@@ -66,6 +64,7 @@ _CONFIG = frozenset(
         "StorageClass",
     )
 )
+_BINDINGS = frozenset(("ClusterRoleBinding", "RoleBinding"))
 _WORKLOADS = frozenset(("CronJob", "DaemonSet", "Deployment", "Job", "Pod", "ReplicaSet", "StatefulSet"))
 
 
@@ -90,6 +89,11 @@ def key_of(obj: Object) -> Key:
     """Return the identity of *obj*."""
     metadata = obj["metadata"]
     return Key(group_of(obj["apiVersion"]), obj["kind"], metadata.get("namespace") or "", metadata["name"])
+
+
+def version_of(obj: Object) -> tuple[str, str]:
+    """Return uid and resourceVersion of the live *obj*, which change whenever it is made anew or written to."""
+    return obj["metadata"].get("uid", ""), obj["metadata"].get("resourceVersion", "")
 
 
 def labels_of(obj: Object) -> dict[str, str]:
@@ -209,8 +213,9 @@ def custom_kinds(objects: t.Iterable[Object]) -> dict[tuple[str, str], bool]:
 def wave_of(obj: Object) -> int:
     """Return when *obj* is applied, waves one after the other; it is deleted in the opposite order.
 
-    Namespaces and new kinds, what pods mount or are allowed by, what runs, what refers to it (and custom resources), and
-    last the webhooks, which may refuse all others until what runs answers them.
+    Namespaces and new kinds, what pods mount or are allowed by, who is allowed (the server reads a role when it is bound),
+    what runs, what refers to it (and custom resources), and last the webhooks, which may refuse all others until what
+    runs answers them.
     """
     kind = obj["kind"]
     if kind == "Namespace":
@@ -219,11 +224,13 @@ def wave_of(obj: Object) -> int:
         return 1
     if kind in _CONFIG:
         return 2
-    if kind in _WORKLOADS:
+    if kind in _BINDINGS:
         return 3
+    if kind in _WORKLOADS:
+        return 4
     if kind.endswith(("WebhookConfiguration", "AdmissionPolicyBinding")):
-        return 5
-    return 4
+        return 6
+    return 5
 
 
 def waves(objects: t.Iterable[Object], *, backwards: bool = False) -> list[list[Object]]:

@@ -11,8 +11,7 @@ import typing as t
 
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
-from .autoscaled import begun, bounded, scales
-from .errors import ApiError
+from .autoscaled import begun, bounded
 from .managed import comparable, is_adopted, is_kept, is_provably_equal, our_fields, owner_of, replicas_to_hold
 from .objects import (
     ADOPTED,
@@ -25,19 +24,20 @@ from .objects import (
     key_of,
     labels_of,
     prepared,
+    version_of,
 )
 from .observe import Observed, fetch, is_namespace_ours, observe
 from .record import Record
-from .refusal import Conflict, combined, conflict_error, conflicts_of, explained, some
-from .vacancy import is_container, is_made_by_server, occupants
+from .refusal import explained, is_about_object, some
+from .trial import try_out
+from .vacancy import is_container, is_made_by_server, why_left
 
 if t.TYPE_CHECKING:
     from .client import Api
 
 
-#: Field, manager and subresource by which a HorizontalPodAutoscaler sets replicas.
-_AUTOSCALED = ("spec.replicas", "kube-controller-manager", "scale")
-_TRIES = 5
+#: Without these a container cannot be started again.
+_USED_BY_PODS = frozenset(("ConfigMap", "PersistentVolumeClaim", "Secret", "ServiceAccount"))
 
 
 @dataclasses.dataclass
@@ -65,9 +65,10 @@ class Plan:
     :param desired: all declared objects with their marks, in the order of the declaration.
     :param prunes: live objects to delete, once what replaces them is healthy.
     :param releases: live objects that existed before: they are given up, not deleted.
-    :param stuck: live namespaces and kinds that are no longer declared but hold what is not ours.
+    :param stuck: live namespaces and kinds that are no longer declared but hold what is not ours, or might.
     :param going: live objects that are being deleted, and must be gone before they are made again.
     :param reasons: why, one clause an object; empty where there is nothing to do.
+    :param lenient: an object that the server refuses is left as it is, and noted in *refused*; else that is an error.
     """
 
     name: str
@@ -83,6 +84,8 @@ class Plan:
     going: list[Object] = dataclasses.field(default_factory=list)
     reasons: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
+    lenient: bool = False
+    refused: dict[Key, str] = dataclasses.field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
@@ -107,6 +110,22 @@ class Plan:
         """What is given up rather than deleted."""
         return [key_of(obj) for obj in self.releases]
 
+    def bears(self, obj: Object, error: ModelshipError) -> bool:
+        """Note that the server refuses *obj*, if that is all that *error* says and the plan is lenient; tell whether it is."""
+        if not self.lenient or not is_about_object(error):
+            return False
+        self.refused[key_of(obj)] = explained(error, obj).message
+        return True
+
+    def leave(self, obj: Object, why: str) -> None:
+        """Let *obj*, which is no longer declared, be stuck instead of pruned."""
+        told = _no_longer(obj)
+        self.prunes = [each for each in self.prunes if each is not obj]
+        self.reasons = [reason for reason in self.reasons if reason != told]
+        self.difference.drop(str(key_of(obj)))
+        self.stuck.append(obj)
+        self.warnings.append(f"{told}, but left {why}")
+
 
 def plan(
     api: Api,
@@ -118,6 +137,8 @@ def plan(
     force: bool = False,
     check: bool = False,
     previous: Plan | None = None,
+    lenient: bool = False,
+    waits: bool = True,
 ) -> Plan:
     """Compare *desired* with what is there; what cannot be compared here is tried by a server-side dry run.
 
@@ -125,6 +146,8 @@ def plan(
     :param force: fields that other managers own are to be taken over.
     :param check: what does not exist yet is tried too, because nothing will be written after.
     :param previous: a plan made shortly before, whose tries hold for objects that did not change since.
+    :param lenient: one object that the server refuses does not stop the others; see :class:`Plan`.
+    :param waits: the run waits until new pods have replaced the old ones; without it, what pods use is not pruned.
     :raises ModelshipError: kind C(conflict), C(foreign), C(input) or C(kubernetes); all objects concerned are named.
     """
     namespace = namespace or api.access.namespace
@@ -137,7 +160,8 @@ def plan(
     not_served = {item for item in customs if not api.serves(*item)}
     declared = [(obj["apiVersion"], key_of(obj)) for obj in wanted]
     observed = observe(api, name, namespace, declared, record, not_served)
-    result = Plan(name, namespace, wanted, Difference(f"deployment {name}"), warnings=list(observed.warnings))
+    difference, warnings = Difference(f"deployment {name}"), list(observed.warnings)
+    result = Plan(name, namespace, wanted, difference, warnings=warnings, lenient=lenient)
     _check_namespaces(result, observed)
     missing = [
         (version, key)
@@ -148,9 +172,9 @@ def plan(
         and observed.namespaces.get(key.namespace, True) is not None
     ]
     live = {**observed.ours, **fetch(api, missing)}
-    _find_prunes(api, result, observed, {key for _version, key in declared})
+    _find_prunes(api, result, observed, {key for _version, key in declared}, waits=waits)
     doubtful = _classify(result, live, observed, previous)
-    _try(api, result, doubtful, not_served, observed, force=force, check=check)
+    try_out(api, result, doubtful, not_served, observed, force=force, check=check)
     _describe(result, record)
     return result
 
@@ -169,11 +193,13 @@ def _check_namespaces(plan: Plan, observed: Observed) -> None:
             )
 
 
-def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key]) -> None:
+def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key], *, waits: bool) -> None:
     containers = []
     for key, obj in observed.ours.items():
         if key in declared or is_going(obj) or owner_of(obj) is None or is_kept(obj):
             continue
+        if not waits and key.kind in _USED_BY_PODS:
+            continue  # pods of the revision before may still be there, and be started again; a run that waits prunes it
         if is_adopted(obj):
             plan.releases.append(obj)
         elif not is_container(obj):
@@ -182,9 +208,8 @@ def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key]) -
             containers.append(obj)
     ours = list(plan.prunes)
     for obj in containers:
-        if others := occupants(api, obj, plan.name, ours):
-            plan.stuck.append(obj)
-            plan.warnings.append(f"{key_of(obj)} is no longer declared, but left because of {some(others)}")
+        if why := why_left(api, obj, plan.name, ours):
+            plan.leave(obj, why)
         else:
             plan.prunes.append(obj)
 
@@ -211,7 +236,7 @@ def _classify(plan: Plan, live: dict[Key, Object], observed: Observed, previous:
             continue
         change.desired = _adapted(obj, found, plan.desired)
         before = tried.get(change.key)
-        if before and before.live and before.desired == change.desired and _version(before.live) == _version(found):
+        if before and before.live and before.desired == change.desired and version_of(before.live) == version_of(found):
             change.result, change.force = before.result, before.force
         doubtful.append(change)
     return doubtful
@@ -255,108 +280,6 @@ def _adapted(obj: Object, live: Object, desired: t.Iterable[Object]) -> Object:
     return obj
 
 
-def _version(obj: Object) -> tuple[str, str]:
-    return obj["metadata"].get("uid", ""), obj["metadata"].get("resourceVersion", "")
-
-
-def _try(
-    api: Api,
-    plan: Plan,
-    doubtful: list[Change],
-    not_served: t.Container[tuple[str, str]],
-    observed: Observed,
-    *,
-    force: bool,
-    check: bool,
-) -> None:
-    """Ask the server what becomes of *doubtful* (and, in check mode, of what is made or deleted), all at once."""
-    questions = [change for change in doubtful if change.result is None]
-    if check:
-        questions += _askable(plan, not_served, observed)
-    creates = {change.key for change in plan.creates}
-    conflicts: list[Conflict] = []
-    errors: list[ModelshipError] = []
-
-    def ask(change: Change) -> Object:
-        return _tried(api, change, force=force or change.force)
-
-    for change, answer in zip(questions, api.each(ask, questions), strict=True):
-        if isinstance(answer, ModelshipError):
-            found = conflicts_of(answer, change.key)
-            if found and _is_left_by_autoscaler(api, plan, change.key, found):
-                change.force = True
-                answer = _or_error(ask, change)
-                found = conflicts_of(answer, change.key) if isinstance(answer, ModelshipError) else []
-            conflicts += found
-        if not isinstance(answer, ModelshipError):
-            change.result = answer
-        elif not conflicts_of(answer, change.key):
-            if isinstance(answer, ApiError) and answer.status == 404 and change.key in creates:
-                # what it refers to is to be made first
-                plan.warnings.append(f"{change.key} could not be tried: {answer.message}")
-            else:
-                errors.append(explained(answer, change.desired))
-    if check:
-        answers = api.each(lambda obj: api.delete(obj, dry_run=True), plan.prunes)
-        errors += [answer for answer in answers if isinstance(answer, ModelshipError)]
-    if conflicts:
-        errors.insert(0, conflict_error(conflicts))
-    if errors:
-        raise combined(errors)
-    for change in doubtful:
-        same = change.live and change.result and comparable(change.live) == comparable(change.result)
-        (plan.unchanged if same else plan.updates).append(change)
-
-
-def _tried(api: Api, change: Change, *, force: bool) -> Object:
-    """Return what becomes of *change*; its live object is read again where a controller wrote to it meanwhile."""
-    for _attempt in range(_TRIES):
-        result = api.apply(change.desired, force=force, dry_run=True)
-        if change.live is None or _version(change.live) == _version(result):
-            break
-        change.live = api.get(change.desired["apiVersion"], *change.key[1:]) or change.live
-        if _version(change.live) == _version(result):
-            break
-    return result
-
-
-def _or_error(function: t.Callable[[Change], Object], change: Change) -> Object | ModelshipError:
-    try:
-        return function(change)
-    except ModelshipError as exc:
-        return exc
-
-
-def _askable(plan: Plan, not_served: t.Container[tuple[str, str]], observed: Observed) -> list[Change]:
-    """Return the new objects that can be tried before others are made; warn of the rest."""
-    going = {key_of(obj) for obj in plan.going}
-    asked, untried = [], []
-    for change in plan.creates:
-        obj, key = change.desired, change.key
-        kind = (obj["apiVersion"], obj["kind"])
-        no_place = bool(key.namespace) and observed.namespaces.get(key.namespace, True) is None
-        # a pod needs its service account at once
-        if no_place or kind in not_served or kind == ("v1", "Pod") or key in going:
-            untried.append(str(key))
-        else:
-            asked.append(change)
-    if untried:
-        plan.warnings.append(
-            f"{some(untried)} could not be tried by the server: what they need (namespace, kind, service "
-            "account) does not exist yet, or they are still being deleted"
-        )
-    return asked
-
-
-def _is_left_by_autoscaler(api: Api, plan: Plan, key: Key, conflicts: list[Conflict]) -> bool:
-    """Tell whether the only conflict is about replicas that an autoscaler set which is gone, or is to go."""
-    if any(item[1:] != _AUTOSCALED for item in conflicts):
-        return False
-    pruned = {key_of(obj) for obj in plan.prunes}
-    autoscalers = api.list("autoscaling/v2", "HorizontalPodAutoscaler", key.namespace)[0]
-    return not any(scales(obj, key) and key_of(obj) not in pruned for obj in autoscalers)
-
-
 def _describe(plan: Plan, record: Record | None) -> None:
     good = {(obj["kind"], obj["metadata"]["name"]) for obj in record.good.objects} if record and record.good else set()
     for change in plan.creates:
@@ -366,18 +289,23 @@ def _describe(plan: Plan, record: Record | None) -> None:
         plan.reasons.append(f"{key} {why}")
     if not (plan.updates or plan.prunes or plan.releases):
         return
-    from .difference import changed_paths, shown, told  # a module is compiled anew in every task
+    from .difference import changed_paths, overlaid, shown, told  # a module is compiled anew in every task
 
     for change in plan.updates:
-        old, new = shown(change.desired, change.live, change.result)
+        expected = change.result or overlaid(change.live, change.desired)
+        old, new = shown(change.desired, change.live, expected)
         plan.difference.add(str(change.key), old, new)
         plan.reasons.append(f"{change.key} {_why(change, told(changed_paths(old, new)))}")
     for obj in plan.prunes:
         plan.difference.add(str(key_of(obj)), shown(comparable(obj), obj, None)[0], None)
-        plan.reasons.append(f"{key_of(obj)} is no longer declared")
+        plan.reasons.append(_no_longer(obj))
     for obj in plan.releases:
         plan.difference.add(f"{key_of(obj)} (labels)", labels_of(obj), {})
-        plan.reasons.append(f"{key_of(obj)} is no longer declared; it existed before, so it is only given up")
+        plan.reasons.append(f"{_no_longer(obj)}; it existed before, so it is only given up")
+
+
+def _no_longer(obj: Object) -> str:
+    return f"{key_of(obj)} is no longer declared"
 
 
 def _creation(change: Change) -> t.Callable[[], t.Any]:

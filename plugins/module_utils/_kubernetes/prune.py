@@ -13,6 +13,7 @@ from .._core.progress import Progress
 from .errors import ApiError
 from .objects import MANAGER, Object, annotations_of, is_going, key_of, labels_of, waves
 from .refusal import combined, some
+from .vacancy import is_container, why_left
 
 if t.TYPE_CHECKING:
     from .client import Api
@@ -37,6 +38,8 @@ def prune(
 ) -> None:
     """Delete what *plan* found to be no longer declared, and wait until it is gone; give up what existed before.
 
+    Namespaces and kinds come last, and only if still nothing else is in them: since *plan* was made, minutes may have passed.
+
     :param guard: called before each write; raises if this run must not write any more.
     :raises ModelshipError: the server refuses, or something is not gone after *deadline_s* seconds.
     """
@@ -45,7 +48,14 @@ def prune(
         release(api, obj)
     if plan.prunes:
         progress.step(f"removing {some([key_of(obj) for obj in plan.prunes])}")
-        delete_all(api, plan.prunes, progress, deadline_s=deadline_s, guard=guard)
+    deadline = time.monotonic() + deadline_s
+    ours = list(plan.prunes)
+    for wave in waves(ours, backwards=True):
+        for obj in wave:
+            if is_container(obj) and (why := why_left(api, obj, plan.name, ours)):
+                plan.leave(obj, why)
+        vacant = [obj for obj in wave if obj in plan.prunes]
+        delete_all(api, vacant, progress, deadline_s=deadline - time.monotonic(), guard=guard)
 
 
 def delete_all(

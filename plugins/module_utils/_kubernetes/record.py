@@ -76,6 +76,17 @@ class Record:
         return dataclasses.replace(Record(kinds=stuck, stored=self.stored).with_plan(plan), good=revision)
 
 
+class _BrokenError(ModelshipError):
+    """What is stored makes no record."""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(
+            f"{where}, the deployment's record, cannot be read ({why}): delete it and run again; the revision to return to is "
+            "lost",
+            kind="kubernetes",
+        )
+
+
 def record_name(name: str) -> str:
     """Return the name of the record of the deployment *name*."""
     return f"{name}-modelship"
@@ -86,34 +97,16 @@ def load_record(api: Api, namespace: str, name: str) -> Record:
 
     :raises ModelshipError: it cannot be read, or is broken.
     """
-    secret = api.get("v1", "Secret", namespace, record_name(name))
-    if secret is None:
-        return Record()
-    where = f"Secret {namespace}/{record_name(name)}"
-    if secret.get("type") != TYPE:
-        raise ModelshipError(
-            f"{where} is of type '{secret.get('type')}', not {TYPE}: its name is needed for the deployment's record; rename it",
-            kind="foreign",
-        )
-    try:
-        data = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
-        if data["format"].decode() != _FORMAT:
-            raise ModelshipError(
-                f"{where} has format {data['format'].decode()}, this release reads {_FORMAT}: use a newer modelship.core",
-                kind="kubernetes",
-            )
-        packed = data.get("content", b"")
-        for part in json.loads(data["parts"]):
-            piece = api.get("v1", "Secret", namespace, part)
-            if piece is None:
-                raise _broken(where, f"its part {part} is gone")
-            packed += base64.b64decode(piece["data"]["content"])
-        content = json.loads(zlib.decompress(packed))
-        good = Revision(**content["good"]) if content["good"] else None
-        kinds = [(str(version), str(kind)) for version, kind in content["kinds"]]
-        return Record(kinds, list(content["namespaces"]), good, data["digest"].decode())
-    except (KeyError, TypeError, ValueError, zlib.error) as exc:
-        raise _broken(where, f"{type(exc).__name__} {exc}") from exc
+    head = _head(api, namespace, name)
+    while head is not None:
+        try:
+            return _read(api, namespace, name, head)
+        except _BrokenError:
+            # no Lease is held here: another run may have replaced the parts meanwhile, and then the head names others
+            seen, head = head, _head(api, namespace, name)
+            if head is not None and head["metadata"]["resourceVersion"] == seen["metadata"]["resourceVersion"]:
+                raise
+    return Record()
 
 
 def save_record(api: Api, namespace: str, name: str, record: Record) -> Record:
@@ -179,8 +172,39 @@ def _drop_parts(api: Api, namespace: str, name: str, keep: set[str]) -> None:
             api.delete(secret)
 
 
-def _broken(where: str, why: str) -> ModelshipError:
-    return ModelshipError(
-        f"{where}, the deployment's record, cannot be read ({why}): delete it and run again; the revision to return to is lost",
-        kind="kubernetes",
-    )
+def _head(api: Api, namespace: str, name: str) -> Object | None:
+    """Return the Secret that is the record of the deployment *name*, or names its parts.
+
+    :raises ModelshipError: its name is taken by another Secret.
+    """
+    secret = api.get("v1", "Secret", namespace, record_name(name))
+    if secret is not None and secret.get("type") != TYPE:
+        raise ModelshipError(
+            f"Secret {namespace}/{record_name(name)} is of type '{secret.get('type')}', not {TYPE}: its name is needed for the "
+            "deployment's record; rename it",
+            kind="foreign",
+        )
+    return secret
+
+
+def _read(api: Api, namespace: str, name: str, head: Object) -> Record:
+    where = f"Secret {namespace}/{record_name(name)}"
+    try:
+        data = {key: base64.b64decode(value) for key, value in (head.get("data") or {}).items()}
+        if data["format"].decode() != _FORMAT:
+            raise ModelshipError(
+                f"{where} has format {data['format'].decode()}, this release reads {_FORMAT}: use a newer modelship.core",
+                kind="kubernetes",
+            )
+        packed = data.get("content", b"")
+        for part in json.loads(data["parts"]):
+            piece = api.get("v1", "Secret", namespace, part)
+            if piece is None:
+                raise _BrokenError(where, f"its part {part} is gone")
+            packed += base64.b64decode(piece["data"]["content"])
+        content = json.loads(zlib.decompress(packed))
+        good = Revision(**content["good"]) if content["good"] else None
+        kinds = [(str(version), str(kind)) for version, kind in content["kinds"]]
+        return Record(kinds, list(content["namespaces"]), good, data["digest"].decode())
+    except (KeyError, TypeError, ValueError, zlib.error) as exc:
+        raise _BrokenError(where, f"{type(exc).__name__} {exc}") from exc

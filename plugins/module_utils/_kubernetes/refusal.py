@@ -16,7 +16,12 @@ from .errors import FIELD_CONFLICT, ApiError
 from .objects import Key, Object, key_of
 
 _MANAGER = re.compile(r'conflict with "(?P<manager>[^"]*)"(?: with subresource "(?P<subresource>[^"]*)")?')
-_IMMUTABLE = re.compile(r"immutable|may not change|cannot (be )?change|updates to .* forbidden|cannot be updated", re.I)
+_IMMUTABLE = re.compile(
+    r"immutable|may not change|cannot (be )?change|updates to .* forbidden|cannot be updated|can ?not be less than",
+    re.I,
+)
+#: Statuses of what the server says of one object, not of this user or of itself; 500 for fields that a kind does not have.
+_OF_ONE = frozenset((400, 403, 404, 409, 422, 500))
 #: A value as validation prints it, where it is short and plain; anything else is a dump of a whole structure.
 _PLAIN = re.compile(
     r'^(?:Invalid|Unsupported|Duplicate) value: (?P<value>"(?:[^"\\]|\\.){0,80}"|[-\w.]{0,40}): (?P<why>.*)$'
@@ -86,6 +91,11 @@ def explained(error: ModelshipError, obj: Object) -> ModelshipError:
     return ApiError(_scrubbed(message, obj), status=error.status, reason=error.reason, causes=error.causes)
 
 
+def is_about_object(error: ModelshipError) -> bool:
+    """Tell whether the server refused one object, so that others may fare better."""
+    return isinstance(error, ApiError) and error.status in _OF_ONE
+
+
 def combined(errors: t.Sequence[ModelshipError]) -> ModelshipError:
     """Return one error for several, of the kind of the first; a server that cannot be reached is told alone."""
     first = errors[0]
@@ -127,8 +137,8 @@ def _what_to_do(key: Key, obj: Object) -> str:
     delete = f"kubectl {where}delete {resource} {key.name}"
     if key.kind == "PersistentVolumeClaim":
         return (
-            "Of a claim only the size can change: it can grow once it is bound, if its storage class allows it. "
-            f"Declare the storage under another name, or delete it and what it holds ({delete}) and run again"
+            "Of a claim only the size can change, and only grow, once it is bound and if its storage class allows it. "
+            f"Declare it as it is, or under another name, or delete it and what it holds ({delete}) and run again"
         )
     if key.kind == "Job":
         return (

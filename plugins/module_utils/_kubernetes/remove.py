@@ -20,7 +20,7 @@ from .observe import is_namespace_ours, observe
 from .prune import delete_all, no_guard, release
 from .record import Record, drop_record, load_record, record_name
 from .refusal import combined, some
-from .vacancy import is_container, occupants
+from .vacancy import is_container, why_left
 
 if t.TYPE_CHECKING:
     from .client import Api
@@ -154,13 +154,8 @@ def _vacant(api: Api, name: str, found: _Found) -> tuple[list[Object], list[str]
     leaving: list[Object] = []
     kept = []
     for obj in found.containers:
-        try:
-            others = occupants(api, obj, name, found.objects)
-        except ModelshipError as exc:
-            kept.append(f"{key_of(obj)} is kept: {exc.message}")
-            continue
-        if others:
-            kept.append(f"{key_of(obj)} is kept because of {some(others)}")
+        if why := why_left(api, obj, name, found.objects):
+            kept.append(f"{key_of(obj)} is kept {why}")
         else:
             leaving.append(obj)
     return leaving, kept

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 import typing as t
 
 from .._core.errors import ModelshipError
@@ -15,13 +16,16 @@ from .apply import Plan, carry_out, plan, prune
 from .client import Api
 from .errors import ApiError
 from .lease import Lease
-from .objects import Object
+from .objects import Key, Object, key_of
 from .record import Record, Revision, load_record, save_record
 
 # what waiting and its verdicts need is imported there: a module is compiled anew in every task
 
 #: The server's own verdict (ProgressDeadlineExceeded) names the reason better than ours, and comes this much earlier.
 _GRACE_S = 3.0
+#: How long golden answers wait for a pod to ask.
+_ASK_S = 10.0
+_PAUSE_S = 0.2
 
 
 class Settings(t.NamedTuple):
@@ -75,6 +79,7 @@ class Rollout:
             force=self.settings.force,
             check=check,
             previous=previous,
+            waits=self.settings.waits,
         )
 
     def perform(self, found: Plan, seen: Record, lease: Lease) -> tuple[Plan, list[Object]]:
@@ -108,11 +113,12 @@ class Rollout:
             raise
         return found, live
 
-    def settle(self, found: Plan, record: Record) -> tuple[list[Object], list[str]]:
+    def settle(self, found: Plan, record: Record, *, check: bool = False) -> tuple[list[Object], list[str]]:
         """Nothing is to be changed: see that it is ready; finish what a killed run left.
 
         Return the live objects and what was done to have the cluster try again what it had put off.
 
+        :param check: do nothing, only return what would be done.
         :raises ModelshipError: it is not ready; the message says what was put back.
         """
         live = [change.live for change in found.unchanged if change.live is not None]
@@ -121,13 +127,16 @@ class Rollout:
             return live, []
         from .wait import health
 
+        watched = self._watched(live)
         good = record.good is not None and record.good.objects == found.desired
-        if good and all(entry["state"] == "ready" for entry in health(self.api, live, pods=False)):
+        if good and all(entry["state"] == "ready" for entry in health(self.api, watched, pods=False)):
             return live, []
         from .nudge import nudge
 
+        if check:
+            return live, nudge(self.api, watched, check=True)
         with Lease(self.api, self.namespace, self.name) as lease:
-            retried = nudge(self.api, live)
+            retried = nudge(self.api, watched)
             try:
                 self.trust(live, verified=good)
             except ModelshipError as exc:
@@ -149,10 +158,28 @@ class Rollout:
         wanted = self.declaration.verification
         if wanted is not None and not verified:
             from .golden import demand  # and with it an HTTP client
-            from .serving import serving_pods
 
-            pods = serving_pods(self.api, self.namespace, self.name)
-            demand(self.api, pods, self.declaration, wanted, self.progress)
+            demand(self.api, self._pods_to_ask(), self.declaration, wanted, self.progress)
+
+    def _pods_to_ask(self) -> list[Object]:
+        """Return the pods that serve, once there are any: those that were ready may have been moved just now.
+
+        :raises ModelshipError: there are none, and not because none is wanted.
+        """
+        from .serving import serving_pods
+
+        deadline = time.monotonic() + _ASK_S
+        while not (pods := serving_pods(self.api, self.namespace, self.name)):
+            workload = self.api.get("apps/v1", "Deployment", self.namespace, self.name)
+            if workload is not None and workload["spec"].get("replicas") == 0:
+                break
+            if time.monotonic() > deadline:
+                raise ModelshipError(
+                    f"Deployment {self.namespace}/{self.name} has no ready pod to ask for golden answers: run again when it has",
+                    kind="unhealthy",
+                )
+            time.sleep(_PAUSE_S)
+        return pods
 
     def _carry_out(self, found: Plan, lease: Lease, *, force: bool) -> list[Object]:
         return carry_out(
@@ -167,7 +194,16 @@ class Rollout:
     def _wait(self, live: list[Object]) -> None:
         from .wait import wait
 
-        wait(self.api, live, deadline_s=self.settings.deadline_s + _GRACE_S, progress=self.progress)
+        deadline_s = self.settings.deadline_s + _GRACE_S
+        wait(self.api, self._watched(live), deadline_s=deadline_s, progress=self.progress)
+
+    def _watched(self, live: list[Object]) -> list[Object]:
+        """Return of *live* what is waited for: not the deployment's own namespace.
+
+        That is active for as long as it is there, and many who deploy into it may not list namespaces.
+        """
+        own = Key("", "Namespace", "", self.namespace)
+        return [obj for obj in live if key_of(obj) != own]
 
     def _prune(self, found: Plan, lease: Lease) -> None:
         prune(self.api, found, self.progress, deadline_s=self.settings.deadline_s, guard=lease.check)
@@ -189,7 +225,10 @@ class Rollout:
         self.current = revision
 
     def _go_back(self, exc: ModelshipError, record: Record, lease: Lease) -> None:
-        """Put the last good revision back, and say so in *exc*; an error on the way is told in it as well."""
+        """Put the last good revision back, and say so in *exc*; an error on the way is told in it as well.
+
+        One object that cannot be as it was (a claim that has grown) must not keep the others from it.
+        """
         good = record.good
         if exc.kind == "locked" or (isinstance(exc, ApiError) and exc.unreachable):
             _add(exc, "what was applied so far stays: run again")
@@ -203,19 +242,33 @@ class Rollout:
             return
         named = f"revision {good.number} ({good.image})"
         self.progress.step(f"{exc.message.splitlines()[0]}; going back to {named}")
+        refused: dict[Key, str] = {}
         try:
-            back = plan(self.api, self.name, good.objects, record, namespace=self.namespace, force=True)
+            back = plan(self.api, self.name, good.objects, record, namespace=self.namespace, force=True, lenient=True)
+            refused = back.refused
             live = self._carry_out(back, lease, force=True)
+            self._demand_workload(refused)
             self._wait(live)
             self._prune(back, lease)
         except ModelshipError as second:
-            _add(exc, f"and going back to {named} failed too: {second.message}; run again")
+            told = "; ".join([second.message, *refused.values()])
+            _add(exc, f"and going back to {named} failed too: {told}; run again")
             return
         exc.details["restored"] = {"revision": good.number, "image": good.image, "release": good.release}
         if back.changed:
             _add(exc, f"went back to {named}, which is ready again")
         else:
             _add(exc, f"{named} is what is there")
+        if refused:
+            _add(exc, f"what of it cannot be put back stays as it was applied: {'; '.join(refused.values())}")
+
+    def _demand_workload(self, refused: dict[Key, str]) -> None:
+        """What serves must be back, whatever else is not.
+
+        :raises ModelshipError: it is among *refused*, and taken out of it.
+        """
+        if why := refused.pop(Key("apps", "Deployment", self.namespace, self.name), ""):
+            raise ModelshipError(why, kind="kubernetes")
 
 
 def _add(exc: ModelshipError, text: str) -> None:

@@ -28,7 +28,6 @@ _OWN_OBJECTS = frozenset(
 )
 #: Served by others than the API server, computed from what is there.
 _COMPUTED = (".metrics.k8s.io", "metrics.k8s.io")
-_LISTED = 100
 
 
 def is_container(obj: Object) -> bool:
@@ -41,6 +40,18 @@ def is_made_by_server(obj: Object) -> bool:
     return obj["kind"] in _OWN_KINDS or (obj["kind"], obj["metadata"]["name"]) in _OWN_OBJECTS
 
 
+def why_left(api: Api, obj: Object, name: str, ours: t.Iterable[Object] = ()) -> str:
+    """Return why *obj* (see :func:`is_container`) cannot be deleted, to follow its name; empty where it can.
+
+    :param ours: live objects of the deployment *name* that go too.
+    """
+    try:
+        others = occupants(api, obj, name, ours)
+    except ModelshipError as exc:
+        return f"because {exc.message}"
+    return f"because of {some(others)}" if others else ""
+
+
 def occupants(api: Api, obj: Object, name: str, ours: t.Iterable[Object] = ()) -> list[Key]:
     """Return what would be lost with *obj* (see :func:`is_container`) and is not of the deployment *name*.
 
@@ -51,6 +62,8 @@ def occupants(api: Api, obj: Object, name: str, ours: t.Iterable[Object] = ()) -
         return others_in(api, obj["metadata"]["name"], name, ours)
     known = {one["metadata"]["uid"] for one in ours}
     kinds = custom_kinds([obj])
+    if not kinds:
+        raise ModelshipError("what there is of it cannot be told: no version of it is served", kind="kubernetes")
     version, kind = next(iter(kinds))
     if not api.serves(version, kind):
         return []
@@ -66,17 +79,12 @@ def others_in(api: Api, namespace: str, name: str, ours: t.Iterable[Object] = ()
     """
     kinds = _namespaced_kinds(api)
 
-    def look(item: tuple[str, str, str]) -> list[Object]:
-        version, kind, plural = item
-        path = f"{group_path(version)}/namespaces/{namespace}/{plural}"
-        answer = api.request("GET", path, query={"limit": _LISTED})
-        return [{**obj, "apiVersion": version, "kind": kind} for obj in answer.get("items") or []]
-
     found: list[Object] = []
     unknown = []
-    for (version, _kind, plural), result in zip(kinds, api.each(look, kinds), strict=True):
+    looked = api.each(lambda kind: api.list(*kind, namespace)[0], kinds)
+    for (version, kind), result in zip(kinds, looked, strict=True):
         if isinstance(result, ModelshipError):
-            unknown.append(f"{plural} ({version}): {result.message}")
+            unknown.append(f"{kind} ({version}): {result.message}")
         else:
             found += result
     if unknown:
@@ -104,20 +112,20 @@ def _comes_by_itself(obj: Object, name: str) -> bool:
     return is_made_by_server(obj) or labels_of(obj).get(PART_OF) == name
 
 
-def _namespaced_kinds(api: Api) -> list[tuple[str, str, str]]:
-    """Return apiVersion, kind and plural of all that can be listed in a namespace, each group in one version."""
+def _namespaced_kinds(api: Api) -> list[tuple[str, str]]:
+    """Return apiVersion and kind of all that can be listed in a namespace, each group in one version."""
     groups = api.request("GET", "/apis").get("groups") or []
     versions = ["v1", *(group["preferredVersion"]["groupVersion"] for group in groups)]
     versions = [version for version in versions if not group_of(version).endswith(_COMPUTED)]
 
-    def resources(version: str) -> list[tuple[str, str, str]]:
+    def resources(version: str) -> list[tuple[str, str]]:
         return [
-            (version, item["kind"], item["name"])
+            (version, item["kind"])
             for item in api.request("GET", group_path(version)).get("resources") or []
             if item.get("namespaced") and "list" in item.get("verbs", ()) and item["kind"] not in _OWN_KINDS
         ]
 
-    kinds: list[tuple[str, str, str]] = []
+    kinds: list[tuple[str, str]] = []
     for version, result in zip(versions, api.each(resources, versions), strict=True):
         if isinstance(result, ModelshipError):
             raise ModelshipError(f"what {version} serves cannot be told: {result.message}", kind="kubernetes")

@@ -435,6 +435,19 @@ def test_a_kind_and_its_objects_are_made_in_one_run(digits: Deployer) -> None:
     assert "could not be tried" in checked.warnings[0]
     digits.deploy([config("c"), widget, definition])
     assert not digits.deploy([config("c"), widget, definition]).changed
+    # a new field, and the object that has it, which the definition as it is now does not allow
+    definition = copy.deepcopy(definition)
+    fields = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    fields["colour"] = {"type": "string"}
+    widget = {**widget, "spec": {"size": 3, "colour": "red"}}
+    new = {**widget, "metadata": {"name": "v"}}
+    checked = digits.plan([config("c"), widget, new, definition], check=True)
+    assert [(len(checked.creates), len(checked.updates), len(checked.warnings))] == [(1, 2, 2)]
+    found = digits.deploy([config("c"), widget, new, definition])
+    assert f"Widget {digits.namespace}/w could not be tried before its kind is changed" in found.warnings[0]
+    assert (digits.get("Widget", "w", f"{group}/v1") or {})["spec"] == {"size": 3, "colour": "red"}
+    assert not digits.deploy([config("c"), widget, new, definition]).changed
+    digits.deploy([config("c"), widget, definition])
     # deleting the kind would delete what others have of it
     theirs = {**widget, "metadata": {"name": "theirs"}}
     create(digits, theirs)

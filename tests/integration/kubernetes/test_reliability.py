@@ -76,14 +76,17 @@ def greeting() -> dict[str, t.Any]:
 
 
 def test_a_wrong_image(digits: Declared) -> None:
-    """As a first deployment and as a new revision."""
+    """As a first deployment and as a new revision, with an object that cannot be put back as it was."""
+    settings = {"kubernetes": {"extra_resources": [config("settings", a="1")]}}
+    final = {"kubernetes": {"extra_resources": [{**config("settings", a="2"), "immutable": True}]}}
+    assert digits.run(**settings).changed
     name, _colon, digest = digits.options["image"].rpartition("@sha256:")
     wrong = f"{name}@sha256:{digest[:-6]}000000"
     first = copy.copy(digits).declare(name="first")
     before = {pod["metadata"]["uid"] for pod in digits.pods()}
     with concurrent.futures.ThreadPoolExecutor() as pool:
         new = pool.submit(failure, first, image=wrong)
-        ran = digits.play(image=wrong)
+        ran = digits.play(image=wrong, **final)
         error = new.result()
     assert ran.result["failed"]
     assert ran.result["error_kind"] == error.kind == "unhealthy"
@@ -93,15 +96,35 @@ def test_a_wrong_image(digits: Declared) -> None:
     assert any(event["reason"] == "Failed" and wrong in event["message"] for event in ran.result["events"])
     assert any(pod["image"] == wrong and not pod["ready"] for pod in ran.result["pods"])
     # the new revision is taken back, and what served does so without a pause …
-    assert "went back to revision 1" in ran.result["msg"]
+    assert "went back to revision 2" in ran.result["msg"]
     assert ran.result["restored"]["image"] == digits.options["image"]
     assert {pod["metadata"]["uid"] for pod in digits.pods()} == before
+    left = f"what of it cannot be put back stays as it was applied: ConfigMap {digits.namespace}/settings is refused: "
+    assert left in ran.result["msg"]
+    assert (digits.get("v1", "ConfigMap", "settings") or {})["data"] == {"a": "2"}
+    reasons = digits.run().result["deployment"]["reasons"]
+    assert reasons == [f"ConfigMap {digits.namespace}/settings is no longer declared"]
     assert not digits.run().changed
     # … where there is none, that is told, at once when it is tried again, and the right image repairs
+    eventually("check mode sees the pods to be made anew", lambda: first.run(check=True, image=wrong).changed)
     assert "there is no earlier good revision to go back to" in error.message
     assert "restored" not in error.details
     assert first.run().changed
     assert not first.run().changed
+
+
+def test_without_waiting_what_pods_of_the_revision_before_use_stays(digits: Declared) -> None:
+    def configured() -> int:
+        return len([name for name in digits.objects(OWN) if name.startswith(f"ConfigMap/{NAME}-")])
+
+    change = greeting()
+    hasty = {**change, "kubernetes": {"wait": False}}
+    assert digits.run(**hasty).changed
+    assert configured() == 2
+    assert not digits.run(**hasty).changed
+    assert digits.declare(**change).run().changed
+    assert configured() == 1
+    assert not digits.run().changed
 
 
 def test_an_exceeded_quota(digits: Declared, api: Api) -> None:

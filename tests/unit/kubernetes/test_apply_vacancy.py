@@ -5,7 +5,12 @@
 
 from __future__ import annotations
 
-from ansible_collections.modelship.core.plugins.module_utils._kubernetes.vacancy import strangers
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.access import load_access
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client import Api
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.objects import Key
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.vacancy import others_in, strangers
+
+from .scripted_server import Pki, Scripted, answer
 
 
 def thing(kind: str, name: str, *, owner: str = "", labels: dict[str, str] | None = None, going: bool = False) -> dict:
@@ -51,3 +56,17 @@ def test_the_same_name_of_another_kind_and_another_deployments_record_count() ->
 
 def test_what_is_owned_by_something_elsewhere_counts() -> None:
     assert names(thing("Pod", "p", owner="Node/n")) == ["Pod shop/p"]
+
+
+def test_a_namespace_is_looked_through_to_the_last_page(api_server: Scripted, pki: Pki) -> None:
+    ours = thing("ConfigMap", "c", labels={"modelship.io/record": "digits"})
+    kind = {"kind": "ConfigMap", "name": "configmaps", "namespaced": True, "verbs": ["list"]}
+    api_server.script = [
+        answer({"groups": []}),
+        answer({"resources": [kind]}),
+        answer({"items": [ours] * 100, "metadata": {"continue": "more"}}),
+        answer({"items": [thing("ConfigMap", "theirs")], "metadata": {}}),
+    ]
+    with Api(load_access({"api_server": api_server.url, "ca_path": str(pki.ca)})) as api:
+        assert others_in(api, "shop", "digits") == [Key("", "ConfigMap", "shop", "theirs")]
+    assert "continue=more" in api_server.seen[-1].path

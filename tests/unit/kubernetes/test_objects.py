@@ -149,16 +149,20 @@ def test_objects_are_written_after_what_they_need_and_deleted_before_it() -> Non
     kinds = [
         "Widget",
         "Deployment",
+        "RoleBinding",
+        "ClusterRoleBinding",
         "Namespace",
         "ValidatingWebhookConfiguration",
         "Secret",
+        "Role",
         "CustomResourceDefinition",
     ]
     order = [[obj["kind"] for obj in wave] for wave in waves([{"kind": kind} for kind in kinds])]
     assert order == [
         ["Namespace"],
         ["CustomResourceDefinition"],
-        ["Secret"],
+        ["Secret", "Role"],
+        ["RoleBinding", "ClusterRoleBinding"],
         ["Deployment"],
         ["Widget"],
         ["ValidatingWebhookConfiguration"],

@@ -8,14 +8,19 @@ from __future__ import annotations
 import base64
 import json
 import random
+import typing as t
 import zlib
 
+import pytest
+
 from ansible_collections.modelship.core.plugins.module_utils._core.diff import Difference
+from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.plan import Plan
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.record import (
     PART_SIZE,
     Record,
     Revision,
+    load_record,
     packed,
 )
 
@@ -65,3 +70,50 @@ def test_after_it_was_pruned_only_what_is_declared_is_remembered() -> None:
         revision, _plan(("v1", "Secret", "shop"))
     )
     assert (record.kinds, record.namespaces, record.good) == ([("v1", "Secret")], ["shop"], revision)
+
+
+class Secrets:
+    """A server of Secrets; *meanwhile* is called after the first read of a head."""
+
+    def __init__(self, secrets: list[dict], *meanwhile: t.Callable[[Secrets], None]) -> None:
+        self.written = 0
+        self.meanwhile = [*meanwhile]
+        self.store(secrets)
+
+    def store(self, secrets: list[dict]) -> None:
+        self.written += 1
+        self.there = {}
+        for secret in secrets:
+            metadata = {**secret["metadata"], "resourceVersion": str(self.written)}
+            self.there[secret["metadata"]["name"]] = {**secret, "metadata": metadata}
+
+    def get(self, _version: str, _kind: str, _namespace: str, name: str) -> dict | None:
+        found = self.there.get(name)
+        if name == "digits-modelship" and self.meanwhile:
+            self.meanwhile.pop()(self)
+        return found
+
+
+def _large(mark: str) -> list[dict]:
+    noise = random.Random(mark).randbytes(PART_SIZE).hex()  # noqa: S311 - compresses to half at best
+    revision = {"objects": [{"noise": noise}], "image": mark, "digest": "", "release": None, "number": 1, "when": ""}
+    content = {"kinds": [], "namespaces": [], "good": revision}
+    found = packed(content, f"sha256:{mark}", "shop", "digits")
+    assert len(found) > 2
+    return found
+
+
+def load(server: Secrets) -> Record:
+    return load_record(t.cast("t.Any", server), "shop", "digits")
+
+
+def test_a_record_whose_parts_another_run_replaces_is_read_again() -> None:
+    record = load(Secrets(_large("aaaa"), lambda server: server.store(_large("bbbb"))))
+    assert record.good is not None
+    assert record.good.image == "bbbb"
+    assert load(Secrets(_large("aaaa"), lambda server: server.store([]))) == Record()
+
+
+def test_a_record_that_lacks_a_part_and_stays_so_is_told_with_what_to_do() -> None:
+    with pytest.raises(ModelshipError, match=r"its part digits-modelship-aaaa-1 is gone.*delete it and run again"):
+        load(Secrets(_large("aaaa")[1:]))

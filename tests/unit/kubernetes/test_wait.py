@@ -503,7 +503,10 @@ def test_a_nudge_makes_anew_what_the_kubelet_has_given_up_and_nothing_else(api: 
         pod(old, "of-before", containers=broken),
         pod(replica_set(make("apps/v1", "Deployment", "other"), "9"), "of-others", containers=broken),
     ]
-    assert nudge(t.cast(t.Any, api), [APPLIED]) == ["pod given-up (ImagePullBackOff) is made anew"]
+    deeds = ["pod given-up (ImagePullBackOff) is made anew"]
+    assert nudge(t.cast(t.Any, api), [APPLIED], check=True) == deeds
+    assert api.deleted == []
+    assert nudge(t.cast(t.Any, api), [APPLIED]) == deeds
     assert api.deleted == ["given-up"]
     api.there["Deployment"] = [READY]
     assert nudge(t.cast(t.Any, api), [APPLIED]) == []
