@@ -254,8 +254,6 @@ error_kind:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import PROGRESS_OPTION, Context, Outcome, run
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import (
     declare,
@@ -263,7 +261,7 @@ from ansible_collections.modelship.core.plugins.module_utils._deployment.declara
     unknown_images,
 )
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
-from ansible_collections.modelship.core.plugins.module_utils._deployment.secrets import secret_values
+from ansible_collections.modelship.core.plugins.module_utils._deployment.secrets import DeploymentModule
 from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend
 from ansible_collections.modelship.core.plugins.module_utils._docker.options import DOCKER_OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.options import CONNECTION_OPTIONS
@@ -280,13 +278,12 @@ def deploy(parameters: dict[str, t.Any], context: Context) -> Outcome:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = DeploymentModule(
         argument_spec={**OPTIONS, **DOCKER_OPTIONS, **CONNECTION_OPTIONS, **PROGRESS_OPTION},
         required_if=[("state", "present", ["image"])],
         required_by={"registry_password": ["registry_username"]},
         supports_check_mode=True,
     )
-    module.no_log_values.update(secret_values(module.params))
     run(module, deploy)
 
 

@@ -51,12 +51,6 @@ def test_yaml_booleans_of_the_service_monitor_are_understood() -> None:
         assert KubernetesOptions.from_parameters(parsed.validated_parameters).service_monitor.enabled is expected
 
 
-def test_secrets_are_kept_out_of_logs() -> None:
-    raw = {"name": "digits", "kubernetes": {"secrets": EACH["secrets"], "secret_files": EACH["secret_files"]}}
-    hidden = ArgumentSpecValidator(OPTIONS).validate(raw)._no_log_values
-    assert hidden >= {*EACH["secrets"].values(), *EACH["secret_files"].values()}
-
-
 def test_sizes_are_bytes_and_texts_are_text() -> None:
     options = KubernetesOptions.from_parameters(maximal())
     assert [item.size for item in options.storage] == [1536 << 20, 10 << 30]
