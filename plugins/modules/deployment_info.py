@@ -146,6 +146,8 @@ deployment:
     drift:
       description:
         - What differs from the declaration; null where O(image) was not given. A replica that is still starting is no drift.
+        - A declaration that cannot be applied as things are is drift, with what M(modelship.core.deployment) would say (a field
+          that another manager holds or that cannot change, a policy's refusal, a namespace or a kind that is not there).
       type: dict
       returned: success
       contains:
