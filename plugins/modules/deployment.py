@@ -98,12 +98,12 @@ EXAMPLES = r"""
 - name: Serve the image behind a proxy, so that a new one replaces it without losing a request
   modelship.core.deployment:
     name: digits
-    image: "{{ pushed.image.reference }}"
+    image: "{{ pushed.push.reference }}"
     workers: 2
     port: 5000
     limits: {memory: 512m, cpus: 2}
     proxy:
-      image: "{{ proxy_pushed.image.reference }}"
+      image: "{{ proxy_pushed.push.reference }}"
     verify:
       release: "{{ trained.release.path }}"
 
@@ -127,7 +127,7 @@ EXAMPLES = r"""
     target: kubernetes
     context: production
     namespace: vision
-    image: "{{ pushed.image.reference }}"
+    image: "{{ pushed.push.reference }}"
     replicas: 2
     limits: {memory: 512m, cpus: 1}
     verify:
@@ -138,7 +138,7 @@ EXAMPLES = r"""
     name: digits
     target: kubernetes
     namespace: vision
-    image: "{{ pushed.image.reference }}"
+    image: "{{ pushed.push.reference }}"
     replicas: 2
     limits: {memory: 4g, cpus: 4}
     environment: {LOG_LEVEL: warning}
@@ -182,7 +182,9 @@ deployment:
     image: {description: The image by digest., type: str, returned: when present}
     digest: {description: The image's digest., type: str, returned: when present}
     release:
-      description: Digest of the release in the image (its label C(io.modelship.release)); null where it has none.
+      description:
+        - Digest of the release that is served; null where nothing tells it.
+        - For docker the image's label C(io.modelship.release), for kubernetes the header C(modelship-release) of a pod's answer.
       type: str
       returned: when present
     url:

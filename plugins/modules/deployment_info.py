@@ -107,7 +107,9 @@ deployment:
     image: {description: The image that is served; null where nothing is., type: str, returned: success}
     digest: {description: The image's digest., type: str, returned: success}
     release:
-      description: Digest of the release in the image (its label C(io.modelship.release)); null where it has none.
+      description:
+        - Digest of the release that is served; null where nothing tells it.
+        - For docker the image's label C(io.modelship.release), for kubernetes the header C(modelship-release) of a pod's answer.
       type: str
       returned: success
     url: {description: "Base URL, as in M(modelship.core.deployment); null where none leads to it.", type: str, returned: success}

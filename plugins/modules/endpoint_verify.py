@@ -103,7 +103,7 @@ EXAMPLES = r"""
   modelship.core.endpoint_verify:
     url: "{{ deployed.deployment.url }}"
     release: "{{ trained.release.path }}"
-    gates: "{{ trained.gates }}"
+    gates: {latency_p99_ms: 50}
 
 - name: Verify an endpoint of one's own that answers /predict
   modelship.core.endpoint_verify:
