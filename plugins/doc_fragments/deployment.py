@@ -35,7 +35,8 @@ options:
     description:
       - Number of containers, or pods.
       - Target docker. More than one needs O(proxy.image).
-      - Target kubernetes. With O(kubernetes.autoscaling) the least number, unless O(kubernetes.autoscaling.min) is given.
+      - Target kubernetes. With O(kubernetes.autoscaling) the least number, unless O(kubernetes.autoscaling.min) is given. Where
+        others set the number, declare that with O(kubernetes.autoscaling.external).
     type: int
     default: 1
   workers:

@@ -181,13 +181,19 @@ options:
         description: A HorizontalPodAutoscaler decides the number of pods.
         type: dict
         suboptions:
+          external:
+            description:
+              - An autoscaler that is none of the deployment's own decides, for example that of KEDA's C(ScaledObject), which may
+                be among O(kubernetes.extra_resources). Neither is one made nor O(replicas) read; a new deployment begins with
+                one pod.
+            type: bool
+            default: false
           min:
             description: At least so many. By default O(replicas).
             type: int
           max:
-            description: At most so many.
+            description: At most so many. Required without O(kubernetes.autoscaling.external).
             type: int
-            required: true
           cpu_percent:
             description:
               - Processor time to aim at, as a share of what is requested (O(kubernetes.requests.cpus), else O(limits.cpus)).

@@ -44,9 +44,10 @@ options:
     type: str
   api_proxy:
     description:
-      - HTTP proxy through which the Kubernetes API server is reached, as C(http://[user:password@]host:port).
-      - By default E(K8S_AUTH_PROXY), else what the kubeconfig says, else E(HTTPS_PROXY). Hosts in E(NO_PROXY) are reached
-        directly.
+      - Proxy through which the Kubernetes API server is reached, as C(http://[user:password@]host:port) or
+        C(socks5://[user:password@]host:port). The password is neither shown nor stored.
+      - By default E(K8S_AUTH_PROXY), else what the kubeconfig says, else E(HTTPS_PROXY) (E(HTTP_PROXY) for a server at
+        C(http://)), else E(ALL_PROXY). Hosts in E(NO_PROXY) are reached directly.
     type: str
   tls_server_name:
     description: Name that the API server's certificate must carry, if it is not the one in the URL.

@@ -86,9 +86,11 @@ KUBERNETES_OPTIONS: dict[str, t.Any] = {
             "liveness_path": {"type": "str"},
             "autoscaling": {
                 "type": "dict",
+                "required_if": [("external", False, ["max"])],
                 "options": {
+                    "external": {"type": "bool", "default": False},
                     "min": {"type": "int"},
-                    "max": {"type": "int", "required": True},
+                    "max": {"type": "int"},
                     "cpu_percent": {"type": "int"},
                     "memory_percent": {"type": "int"},
                     "metrics": _OBJECTS,

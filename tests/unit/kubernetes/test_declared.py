@@ -131,6 +131,12 @@ def test_what_a_pod_cannot_have_is_refused(common: dict[str, t.Any], message: st
         ("node_lost_seconds", -1, "kubernetes.node_lost_seconds -1 is refused"),
         ("liveness_path", "live", "kubernetes.liveness_path 'live' must begin with /"),
         ("autoscaling", {"max": 0}, "kubernetes.autoscaling.max 0 is refused"),
+        ("autoscaling", {"min": 2}, "kubernetes.autoscaling.max is missing"),
+        (
+            "autoscaling",
+            {"external": True, "max": 2},
+            "kubernetes.autoscaling.max is for an autoscaler of the deployment's own",
+        ),
         ("autoscaling", {"max": 2, "cpu_percent": 0}, "kubernetes.autoscaling.cpu_percent 0 is refused"),
         ("disruption_budget", {}, "kubernetes.disruption_budget needs one of min_available and max_unavailable"),
         (
