@@ -241,6 +241,22 @@ def test_the_second_run_changes_nothing(digits: Declared) -> None:
     assert versions(digits.objects()) == before
 
 
+def test_a_route_that_a_gateway_does_not_accept_is_no_good_health(digits: Declared, api: Api) -> None:
+    def say(*conditions: Object) -> None:
+        parent = {"parentRef": {"name": "public"}, "controllerName": "example.com/test", "conditions": list(conditions)}
+        body = {"status": {"parents": [parent] if conditions else []}}
+        path = api.path(*ROUTE, digits.namespace, NAME) + "/status"
+        api.request("PATCH", path, body=body, content_type="application/merge-patch+json")
+
+    refused = {"type": "Accepted", "status": "False", "reason": "NotAllowedByListeners", "message": "not from here"}
+    say({**refused, "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    health = digits.info(verify=None)["health"]
+    assert health["state"] == "failed"
+    assert "Gateway public does not accept it: Accepted=False, NotAllowedByListeners: not from here" in health["reason"]
+    say()
+    assert digits.info(verify=None)["health"]["state"] == "ready"
+
+
 def test_check_mode_of_a_change_changes_nothing_and_hides_secrets(digits: Declared) -> None:
     before = versions(digits.objects())
     ran = digits.play(
