@@ -35,7 +35,8 @@ options:
     description:
       - Number of containers, or pods.
       - Target docker. More than one needs O(proxy.image).
-      - Target kubernetes. With O(kubernetes.autoscaling) the least number, unless O(kubernetes.autoscaling.min) is given.
+      - Target kubernetes. With O(kubernetes.autoscaling) the least number, unless O(kubernetes.autoscaling.min) is given. Where
+        others set the number, declare that with O(kubernetes.autoscaling.external).
     type: int
     default: 1
   workers:
@@ -56,8 +57,10 @@ options:
     default: 8080
   environment:
     description:
-      - Environment of the containers. Values of variables whose names say that they are secret (password, token, key …)
-        are shown only as fingerprints.
+      - Environment of the containers. Values of variables whose names say that they are secret (password, token, API key …)
+        are never shown; a diff tells only whether they changed. C(MAX_TOKENS) and C(TOKENIZERS_PARALLELISM) are none.
+      - Ansible masks secrets of six characters or more wherever else they stand in the result; not shorter ones, plain
+        numbers, and what is a part of the name, namespace or image, because little of the result would be left.
       - Target kubernetes. Such variables are in the deployment's Secret, the others in its ConfigMap. Where
         C(MODELSHIP_GRPC_PORT) is set, pods and Service have that port too, named C(grpc).
     type: dict

@@ -183,13 +183,19 @@ options:
         description: A HorizontalPodAutoscaler decides the number of pods.
         type: dict
         suboptions:
+          external:
+            description:
+              - An autoscaler that is none of the deployment's own decides, for example that of KEDA's C(ScaledObject), which may
+                be among O(kubernetes.extra_resources). Neither is one made nor O(replicas) read; a new deployment begins with
+                one pod.
+            type: bool
+            default: false
           min:
             description: At least so many. By default O(replicas).
             type: int
           max:
-            description: At most so many.
+            description: At most so many. Required without O(kubernetes.autoscaling.external).
             type: int
-            required: true
           cpu_percent:
             description:
               - Processor time to aim at, as a share of what is requested (O(kubernetes.requests.cpus), else O(limits.cpus)).
@@ -254,7 +260,9 @@ options:
             type: dict
             default: {}
       http_route:
-        description: A HTTPRoute to the Service, where the Gateway API is installed.
+        description:
+          - A HTTPRoute to the Service, where the Gateway API is installed.
+          - That a Gateway does not accept it is a failure; that none says anything of it is not.
         type: dict
         suboptions:
           parents:
@@ -346,8 +354,13 @@ options:
         description:
           - Further Kubernetes objects, applied, waited for, pruned and removed with the deployment.
           - Those without a namespace get O(namespace) where their kind has one.
-          - Objects of custom kinds are ready when their condition C(Ready) or C(Available) says so. The annotation
-            C(modelship.io/wait-for) on an object names another condition, as in C(Synced) or C(Stalled=False).
+          - Objects of custom kinds are ready when their condition C(Ready), C(Available) or C(Healthy) says so, of the
+            generation that was applied. One just applied that has none of these yet is given 5 seconds to get one, if its
+            kind has a status; without one it is ready by being there. C(Stalled) and C(Failed) are failures.
+          - The annotation C(modelship.io/wait-for) on an object names the condition to wait for until the deadline, as in
+            C(Synced) or C(Stalled=False).
+          - Workloads may use a Secret or ConfigMap that an operator makes of one of them. That it is not there is a failure only
+            after 20 seconds.
         type: list
         elements: dict
         default: []

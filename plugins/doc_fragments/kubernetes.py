@@ -22,8 +22,7 @@ options:
         account of the pod that the module runs in.
       - Several paths, separated by C(:), are merged as the official Python client merges them. The first entry of a name
         counts, and the last C(current-context); set O(context) where the files disagree.
-      - Prefer a path. The secrets in a mapping are hidden in results, but Ansible writes a task's options into the host's
-        system log, unless C(no_log) is set for the task.
+      - The secrets in a mapping are kept out of results and of the host's system log.
       - A file is read on the host that runs the module. Client certificates, tokens, token files, exec plugins, passwords,
         impersonation, proxies and TLS settings are honoured. Tokens of exec plugins and token files are renewed when they
         expire. The old C(auth-provider) needs the Python package C(kubernetes).
@@ -45,9 +44,10 @@ options:
     type: str
   api_proxy:
     description:
-      - HTTP proxy through which the Kubernetes API server is reached, as C(http://[user:password@]host:port).
-      - By default E(K8S_AUTH_PROXY), else what the kubeconfig says, else E(HTTPS_PROXY). Hosts in E(NO_PROXY) are reached
-        directly.
+      - Proxy through which the Kubernetes API server is reached, as C(http://[user:password@]host:port) or
+        C(socks5://[user:password@]host:port). The password is neither shown nor stored.
+      - By default E(K8S_AUTH_PROXY), else what the kubeconfig says, else E(HTTPS_PROXY) (E(HTTP_PROXY) for a server at
+        C(http://)), else E(ALL_PROXY). Hosts in E(NO_PROXY) are reached directly.
     type: str
   tls_server_name:
     description: Name that the API server's certificate must carry, if it is not the one in the URL.

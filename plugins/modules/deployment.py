@@ -108,12 +108,12 @@ EXAMPLES = r"""
 - name: Serve the image behind a proxy, so that a new one replaces it without losing a request
   modelship.core.deployment:
     name: digits
-    image: "{{ pushed.image.reference }}"
+    image: "{{ pushed.push.reference }}"
     workers: 2
     port: 5000
     limits: {memory: 512m, cpus: 2}
     proxy:
-      image: "{{ proxy_pushed.image.reference }}"
+      image: "{{ proxy_pushed.push.reference }}"
     verify:
       release: "{{ trained.release.path }}"
 
@@ -137,7 +137,7 @@ EXAMPLES = r"""
     target: kubernetes
     context: production
     namespace: vision
-    image: "{{ pushed.image.reference }}"
+    image: "{{ pushed.push.reference }}"
     replicas: 2
     limits: {memory: 512m, cpus: 1}
     verify:
@@ -148,7 +148,7 @@ EXAMPLES = r"""
     name: digits
     target: kubernetes
     namespace: vision
-    image: "{{ pushed.image.reference }}"
+    image: "{{ pushed.push.reference }}"
     replicas: 2
     limits: {memory: 4g, cpus: 4}
     environment: {LOG_LEVEL: warning}
@@ -192,7 +192,9 @@ deployment:
     image: {description: The image by digest., type: str, returned: when present}
     digest: {description: The image's digest., type: str, returned: when present}
     release:
-      description: Digest of the release in the image (its label C(io.modelship.release)); null where it has none.
+      description:
+        - Digest of the release that is served; null where nothing tells it.
+        - For docker the image's label C(io.modelship.release), for kubernetes the header C(modelship-release) of a pod's answer.
       type: str
       returned: when present
     url:
@@ -264,8 +266,6 @@ error_kind:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import PROGRESS_OPTION, Context, Outcome, run
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import (
     declare,
@@ -273,7 +273,7 @@ from ansible_collections.modelship.core.plugins.module_utils._deployment.declara
     unknown_images,
 )
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
-from ansible_collections.modelship.core.plugins.module_utils._deployment.secrets import secret_values
+from ansible_collections.modelship.core.plugins.module_utils._deployment.secrets import DeploymentModule
 from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend
 from ansible_collections.modelship.core.plugins.module_utils._docker.options import DOCKER_OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.options import CONNECTION_OPTIONS
@@ -290,13 +290,12 @@ def deploy(parameters: dict[str, t.Any], context: Context) -> Outcome:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = DeploymentModule(
         argument_spec={**OPTIONS, **DOCKER_OPTIONS, **CONNECTION_OPTIONS, **PROGRESS_OPTION},
         required_if=[("state", "present", ["image"])],
         required_by={"registry_password": ["registry_username"]},
         supports_check_mode=True,
     )
-    module.no_log_values.update(secret_values(module.params))
     run(module, deploy)
 
 

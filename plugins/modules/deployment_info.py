@@ -107,7 +107,9 @@ deployment:
     image: {description: The image that is served; null where nothing is., type: str, returned: success}
     digest: {description: The image's digest., type: str, returned: success}
     release:
-      description: Digest of the release in the image (its label C(io.modelship.release)); null where it has none.
+      description:
+        - Digest of the release that is served; null where nothing tells it.
+        - For docker the image's label C(io.modelship.release), for kubernetes the header C(modelship-release) of a pod's answer.
       type: str
       returned: success
     url: {description: "Base URL, as in M(modelship.core.deployment); null where none leads to it.", type: str, returned: success}
@@ -146,13 +148,15 @@ deployment:
     drift:
       description:
         - What differs from the declaration; null where O(image) was not given. A replica that is still starting is no drift.
+        - A declaration that cannot be applied as things are is drift, with what M(modelship.core.deployment) would say (a field
+          that another manager holds or that cannot change, a policy's refusal, a namespace or a kind that is not there).
       type: dict
       returned: success
       contains:
         drifted: {description: Whether M(modelship.core.deployment) would change anything., type: bool, returned: success}
         reasons: {description: Why it would., type: list, elements: str, returned: success}
         difference:
-          description: What is and what is declared, as C(before) and C(after); secrets are shown as fingerprints.
+          description: What is and what is declared, as C(before) and C(after); secrets only as numbers, equal where they are.
           type: dict
           returned: success
     revision:
@@ -174,8 +178,6 @@ error_kind:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context, Outcome, run
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import (
     check_name,
@@ -186,7 +188,7 @@ from ansible_collections.modelship.core.plugins.module_utils._deployment.declara
 )
 from ansible_collections.modelship.core.plugins.module_utils._deployment.info import Inquiry
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
-from ansible_collections.modelship.core.plugins.module_utils._deployment.secrets import secret_values
+from ansible_collections.modelship.core.plugins.module_utils._deployment.secrets import DeploymentModule
 from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend
 from ansible_collections.modelship.core.plugins.module_utils._docker.options import DOCKER_OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.options import CONNECTION_OPTIONS
@@ -207,7 +209,7 @@ def examine(parameters: dict[str, t.Any], context: Context) -> Outcome:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = DeploymentModule(
         argument_spec={
             **{name: option for name, option in OPTIONS.items() if name != "state"},
             **DOCKER_OPTIONS,
@@ -216,7 +218,6 @@ def main() -> None:
         required_by={"registry_password": ["registry_username"]},
         supports_check_mode=True,
     )
-    module.no_log_values.update(secret_values(module.params))
     run(module, examine)
 
 

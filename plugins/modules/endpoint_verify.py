@@ -103,7 +103,7 @@ EXAMPLES = r"""
   modelship.core.endpoint_verify:
     url: "{{ deployed.deployment.url }}"
     release: "{{ trained.release.path }}"
-    gates: "{{ trained.gates }}"
+    gates: {latency_p99_ms: 50}
 
 - name: Verify an endpoint of one's own that answers /predict
   modelship.core.endpoint_verify:
@@ -157,24 +157,17 @@ verdict:
     failures: {description: One line for each failure., type: list, elements: str, returned: always}
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import PROGRESS_OPTION, run
-from ansible_collections.modelship.core.plugins.module_utils._endpoint.options import (
-    OPTIONS,
-    examine,
-    secret_values,
-)
+from ansible_collections.modelship.core.plugins.module_utils._endpoint.options import OPTIONS, VerifyModule, examine
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = VerifyModule(
         argument_spec={**OPTIONS, **PROGRESS_OPTION},
         mutually_exclusive=[("release", "golden"), ("api_key", "bearer")],
         required_by={"client_key": ["client_cert"]},
         supports_check_mode=True,
     )
-    module.no_log_values.update(secret_values(module.params["headers"]))
     run(module, examine)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import typing as t
 
+from .redaction import numbered
+
 
 class Difference:
     """Collects named before/after pairs; what is equal on both sides is left out of the printed diff."""
@@ -44,13 +46,10 @@ class Difference:
         return sorted(self._before.keys() | self._after.keys() | self._later.keys())
 
     def as_result(self) -> dict[str, str]:
-        """Return the dict that a module returns as ``diff``."""
-        return {
-            "before_header": self._header,
-            "after_header": self._header,
-            "before": _text(self._before),
-            "after": _text({**self._after, **{name: after() for name, after in self._later.items()}}),
-        }
+        """Return the dict that a module returns as ``diff``; secrets that are equal have the same number."""
+        later = {name: after() for name, after in self._later.items()}
+        before, after = numbered(_text(self._before), _text({**self._after, **later}))
+        return {"before_header": self._header, "after_header": self._header, "before": before, "after": after}
 
 
 def _text(values: dict[str, t.Any]) -> str:

@@ -5,36 +5,132 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import re
 import typing as t
+import urllib.parse
 
-from .._core.redaction import is_secret_name
+from .._core.discretion import Concealed, DiscreetModule, hidden
+from .._core.redaction import HIDDEN, is_secret_name, maskable
+from .._kubernetes.secrets import redacted, secrets_in
 
-#: Keys of a kubeconfig that hold a secret.
-_CREDENTIALS = frozenset(("token", "password", "client-key-data", "id-token", "refresh-token"))
-
-
-def secret_values(parameters: t.Mapping[str, t.Any]) -> set[str]:
-    """Return the values that Ansible must never print: of secret variables, of declared Secrets, of an inline kubeconfig."""
-    environment = parameters.get("environment") or {}
-    found = [value for name, value in environment.items() if is_secret_name(name)]
-    for item in (parameters.get("kubernetes") or {}).get("extra_resources") or []:
-        if isinstance(item, dict) and item.get("kind") == "Secret":
-            for part in (item.get("data"), item.get("stringData")):
-                found += part.values() if isinstance(part, dict) else []
-    kubeconfig = parameters.get("kubeconfig")
-    if isinstance(kubeconfig, str):
-        with contextlib.suppress(ValueError):  # a path, most of the time
-            kubeconfig = json.loads(kubeconfig)
-    found += _credentials(kubeconfig)
-    return {str(value) for value in found if value}
+#: Keys of a kubeconfig that hold a secret, an old auth-provider's configuration included.
+_CREDENTIALS = frozenset(
+    ("token", "password", "client-key-data", "id-token", "refresh-token", "access-token", "client-secret")
+)
+#: Options whose values are part of every result.
+_TOLD = ("name", "namespace", "target", "image", "context", "api_server", "docker_host")
+_SECRET_ARGUMENT = re.compile(r"--?(?P<name>[^=]+)(?:=(?P<value>.*))?", re.DOTALL)
 
 
-def _credentials(value: t.Any) -> list[t.Any]:
-    if isinstance(value, list):
-        return [found for item in value for found in _credentials(item)]
-    if not isinstance(value, dict):
-        return []
-    own = [item for key, item in value.items() if key in _CREDENTIALS]
-    return own + [found for item in value.values() for found in _credentials(item)]
+class DeploymentModule(DiscreetModule):
+    """The modules ``deployment`` and ``deployment_info``."""
+
+    def concealed(self) -> Concealed:
+        """Return the options without their secrets."""
+        return conceal(self.params)
+
+
+def conceal(parameters: t.Mapping[str, t.Any]) -> Concealed:
+    """Return *parameters*, of whatever types, without their secrets.
+
+    These are secret variables and files, what is secret in extra resources, passwords of proxies, and an inline kubeconfig's
+    credentials.
+    """
+    shown, found = dict(parameters), _Found()
+    shown["environment"] = found.named(parameters.get("environment"), is_secret_name)
+    if isinstance(kubernetes := parameters.get("kubernetes"), dict):
+        shown["kubernetes"] = found.kubernetes(kubernetes)
+    elif kubernetes is not None:
+        shown["kubernetes"] = HIDDEN
+    shown["api_proxy"] = found.url(parameters.get("api_proxy"))
+    shown["kubeconfig"] = found.kubeconfig(parameters.get("kubeconfig"))
+    told = ["default", *(parameters.get(name) for name in _TOLD)]
+    return Concealed({name: shown[name] for name in parameters}, maskable(found.values, told))
+
+
+class _Found:
+    """Takes secrets out of options, and collects them."""
+
+    def __init__(self) -> None:
+        self.values: list[t.Any] = []
+
+    def hide(self, value: t.Any) -> t.Any:
+        """Collect the secret *value*, and return what stands for it."""
+        if value in (None, ""):
+            return value
+        self.values.append(value)
+        return HIDDEN
+
+    def named(self, options: t.Any, is_secret: t.Callable[[str], bool]) -> t.Any:
+        """Return the dict *options* without the values of those names that are secret."""
+        return hidden(options, is_secret, self.values)
+
+    def kubernetes(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Return the option ``kubernetes`` without its secrets."""
+        shown = dict(options)
+        for name in ("secrets", "secret_files"):
+            if name in options:
+                shown[name] = self.named(options[name], lambda _name: True)
+        extras = options.get("extra_resources")
+        self.values += secrets_in(extras)
+        if isinstance(extras, list):
+            shown["extra_resources"] = [redacted(item, lambda _value: HIDDEN) for item in extras]
+        elif extras is not None:
+            shown["extra_resources"] = HIDDEN
+        return shown
+
+    def url(self, text: t.Any) -> t.Any:
+        """Return the URL *text* without its password."""
+        try:
+            password = urllib.parse.urlsplit(text if "://" in text else f"//{text}").password if text else None
+        except (TypeError, ValueError):
+            return HIDDEN
+        if not password:
+            return text
+        self.values += [password, urllib.parse.unquote(password)]
+        return text.replace(f":{password}@", f":{HIDDEN}@")
+
+    def kubeconfig(self, value: t.Any) -> t.Any:
+        """Return the option ``kubeconfig``, a path or the configuration itself, without its credentials."""
+        if isinstance(value, str):
+            if "{" not in value and "\n" not in value:
+                return value
+            try:  # Ansible hands a mapping over as text where an option may be a path too
+                value = json.loads(value)
+            except ValueError:
+                return HIDDEN
+        return self._configuration(value)
+
+    def _configuration(self, value: t.Any) -> t.Any:
+        if isinstance(value, list):
+            return [self._configuration(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        shown = {}
+        for key, item in value.items():
+            if key in _CREDENTIALS:
+                shown[key] = self.hide(item)
+            elif key == "proxy-url":
+                shown[key] = self.url(item)
+            elif key == "exec" and isinstance(item, dict):
+                shown[key] = self._plugin(item)
+            else:
+                shown[key] = self._configuration(item)
+        return shown
+
+    def _plugin(self, plugin: dict[str, t.Any]) -> dict[str, t.Any]:
+        """What a plugin is told may be secret, whatever its name; only what is so named is masked elsewhere too."""
+        environment, arguments = plugin.get("env"), plugin.get("args")
+        self.values += secrets_in(environment)
+        secret_follows = False
+        for argument in arguments if isinstance(arguments, list) else ():
+            match = _SECRET_ARGUMENT.fullmatch(str(argument))
+            named = bool(match and is_secret_name(match["name"]))
+            if secret_follows and match is None:
+                self.values.append(argument)
+            elif match and named and match["value"]:
+                self.values.append(match["value"])
+            secret_follows = named and match is not None and match["value"] is None
+        hidden = {name: HIDDEN for name in ("env", "args") if plugin.get(name)}
+        return {**plugin, **hidden}

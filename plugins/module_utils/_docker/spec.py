@@ -61,7 +61,7 @@ def spec_digest(spec: Spec) -> str:
 
 
 def shown(spec: Spec) -> Spec:
-    """Return *spec* as it may be seen: secrets in the environment are replaced by fingerprints."""
+    """Return *spec* as it may be seen: secrets in the environment are replaced by stand-ins."""
     return {**spec, "environment": redact_mapping(spec["environment"])}
 
 

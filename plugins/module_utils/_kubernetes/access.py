@@ -165,6 +165,10 @@ def _selected(given: t.Mapping[str, t.Any]) -> Selected:
         raise ModelshipError(f"kubeconfig must be a path or a mapping, not {type(kubeconfig).__name__}")
     if kubeconfig and kubeconfig.lstrip().startswith("{"):
         return load(_json(kubeconfig), context)
+    if kubeconfig and "\n" in kubeconfig:  # which must not be part of a message, as a path is
+        raise wrong(
+            "kubeconfig is neither a path nor a mapping: it has several lines; make a mapping of them with from_yaml"
+        )
     if not kubeconfig and not context and given["api_server"]:
         return Selected("option api_server", {"server": given["api_server"]}, {}, {}, "", "")
     named = kubeconfig or os.environ.get("KUBECONFIG")

@@ -41,9 +41,10 @@ KUBERNETES_OPTIONS: dict[str, t.Any] = {
                     "automount": {"type": "bool", "default": False},
                 },
             },
-            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            # not no_log, which would mask a short value everywhere: see _deployment/secrets.py
+            "secrets": {"type": "dict", "default": {}, "no_log": False},
             "config_files": _TEXTS,
-            "secret_files": {"type": "dict", "default": {}, "no_log": True},
+            "secret_files": {"type": "dict", "default": {}, "no_log": False},
             "storage": {
                 "type": "list",
                 "elements": "dict",
@@ -85,9 +86,11 @@ KUBERNETES_OPTIONS: dict[str, t.Any] = {
             "liveness_path": {"type": "str"},
             "autoscaling": {
                 "type": "dict",
+                "required_if": [("external", False, ["max"])],
                 "options": {
+                    "external": {"type": "bool", "default": False},
                     "min": {"type": "int"},
-                    "max": {"type": "int", "required": True},
+                    "max": {"type": "int"},
                     "cpu_percent": {"type": "int"},
                     "memory_percent": {"type": "int"},
                     "metrics": _OBJECTS,

@@ -108,8 +108,9 @@ class KubernetesBackend:
         """Tell what is served now; see :class:`.targets.Backend`."""
         from .info import look
 
-        desired = self._render(inquiry.declaration) if inquiry.declaration else None
-        return look(self.api, self.namespace, inquiry, desired, context.progress, waits=self.options.wait)
+        declaration = inquiry.declaration
+        render = (lambda: self._render(declaration)) if declaration else None
+        return look(self.api, self.namespace, inquiry, render, context.progress, waits=self.options.wait)
 
     def _render(self, declaration: Declaration) -> list[Object]:
         from .manifests import render

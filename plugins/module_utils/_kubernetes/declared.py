@@ -59,10 +59,13 @@ class Gpus(t.NamedTuple):
 
 
 class Autoscaling(t.NamedTuple):
-    """Bounds of the number of replicas (``min`` ``None``: the declared replicas), and what it follows."""
+    """Bounds of the number of replicas (``min`` ``None``: the declared replicas), and what it follows.
+
+    ``max`` ``None``: somebody else's autoscaler decides, and none is made.
+    """
 
     min: int | None
-    max: int
+    max: int | None
     cpu_percent: int | None
     memory_percent: int | None
     metrics: list[Object]
@@ -272,6 +275,15 @@ def _gpus(given: dict[str, t.Any], option: str) -> Gpus:
 
 
 def _autoscaling(given: dict[str, t.Any], option: str) -> Autoscaling:
+    external = given.pop("external")
+    if external and (ours := [name for name, value in given.items() if value not in (None, [])]):
+        raise ModelshipError(
+            f"{option}.{ours[0]} is for an autoscaler of the deployment's own: leave it out, or {option}.external"
+        )
+    if external:
+        return Autoscaling(**given)
+    if given["max"] is None:
+        raise ModelshipError(f"{option}.max is missing: give it, or {option}.external where another autoscaler decides")
     for name in ("max", "min", "cpu_percent", "memory_percent"):
         if given[name] is not None:
             checks.within(given[name], f"{option}.{name}", 1)

@@ -8,16 +8,12 @@ from __future__ import annotations
 import re
 import typing as t
 
-from .._core.redaction import fingerprint, is_secret_name, redact
 from .managed import comparable
 from .objects import APPLIED, Object
+from .secrets import redacted
 
-#: kubectl keeps a whole copy of the object here, values of Secrets included.
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 #: Fields that tell elements of a list apart, the first that all elements have.
 _ELEMENT_KEYS = ("name", "mountPath", "containerPort", "port", "key", "ip", "host", "path", "topologyKey", "type")
-#: Names that end so hold a reference, not the secret itself (``secretName``, ``tokenPath``).
-_REFERENCES = ("name", "ref", "path", "mode", "namespace", "audience")
 #: A variable's value that comes from another ConfigMap or Secret than before.
 _REFERENCE = re.compile(r"(\.env)\[[^]]*\]\.valueFrom\.\w+KeyRef\.name$")
 
@@ -27,34 +23,6 @@ class _Absent:
 
 
 _ABSENT = _Absent()
-
-
-def redacted(obj: Object) -> Object:
-    """Return a copy of *obj* with every secret as a fingerprint: those of Secrets, and strings whose name says so."""
-    result: Object = _redacted(obj)
-    if obj.get("kind") == "Secret" and obj.get("apiVersion") == "v1":
-        for part in ("data", "stringData"):
-            if isinstance(values := obj.get(part), dict):
-                result[part] = {name: fingerprint(str(value)) for name, value in values.items()}
-    metadata = result.get("metadata")
-    if isinstance(metadata, dict) and isinstance(annotations := metadata.get("annotations"), dict):
-        annotations.pop(_LAST_APPLIED, None)
-    return result
-
-
-def _redacted(value: t.Any) -> t.Any:
-    if isinstance(value, dict):
-        result = {name: _redacted(item) for name, item in value.items()}
-        for name, item in result.items():
-            if isinstance(item, str) and is_secret_name(name) and not name.lower().endswith(_REFERENCES):
-                result[name] = redact(name, item)
-        # an environment variable, or a header
-        if isinstance(name := result.get("name"), str) and isinstance(item := result.get("value"), str):
-            result["value"] = redact(name, item)
-        return result
-    if isinstance(value, list):
-        return [_redacted(item) for item in value]
-    return value
 
 
 def shown(declared: Object, before: Object | None, after: Object | None) -> tuple[Object | None, Object | None]:

@@ -65,12 +65,16 @@ _BUILT_IN: dict[str, dict[str, str]] = {
 
 
 class Resource(t.NamedTuple):
-    """A kind as the API server serves it: *plural* is its name in paths."""
+    """A kind as the API server serves it: *plural* is its name in paths.
+
+    :param has_status: a controller may tell of its objects in a status of their own; not told of kinds that are built in.
+    """
 
     api_version: str
     kind: str
     plural: str
     namespaced: bool
+    has_status: bool = False
 
 
 def built_in(api_version: str, kind: str) -> Resource | None:
@@ -85,8 +89,9 @@ def group_path(api_version: str) -> str:
 
 
 def found(api_version: str, kind: str, resources: t.Iterable[dict[str, t.Any]]) -> Resource | None:
-    """Return *kind* out of the *resources* of an ``APIResourceList``, without its subresources."""
-    for resource in resources:
-        if resource.get("kind") == kind and "/" not in str(resource.get("name")):
-            return Resource(api_version, kind, str(resource["name"]), bool(resource.get("namespaced")))
+    """Return *kind* out of the *resources* of an ``APIResourceList``, in which subresources are entries of their own."""
+    listed = {str(resource.get("name")): resource for resource in resources}
+    for name, resource in listed.items():
+        if resource.get("kind") == kind and "/" not in name:
+            return Resource(api_version, kind, name, bool(resource.get("namespaced")), f"{name}/status" in listed)
     return None

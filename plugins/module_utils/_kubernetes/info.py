@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import re
+import typing as t
+
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
 from .._deployment.info import Condition, Drift, Endpoint, Info, Inquiry, golden_verdict, worst
 from .client import Api
 from .endpoint import inside, reachable
+from .errors import ApiError
 from .golden import PodClient
 from .managed import owner_of
 from .objects import DEPLOYMENT, Object, is_going, key_of
@@ -20,15 +24,21 @@ from .record import Record, load_record
 from .serving import ready_path_of, replica_facts, served_release, serving_pods
 from .wait import health
 
+Render = t.Callable[[], list[Object]]
+
+#: How a server says that the user lacks the rights; quotas, policies and webhooks answer 403 too.
+_NO_RIGHTS = re.compile(r'User "[^"]*" cannot ')
+
 
 def look(
-    api: Api, namespace: str, inquiry: Inquiry, desired: list[Object] | None, progress: Progress, *, waits: bool = True
+    api: Api, namespace: str, inquiry: Inquiry, render: Render | None, progress: Progress, *, waits: bool = True
 ) -> Info:
     """Return what is served.
 
-    :param desired: what the inquiry's declaration renders to; ``None`` judges no drift.
+    :param render: returns what the inquiry's declaration renders to; ``None`` judges no drift.
     :param waits: it is deployed by runs that wait; see :func:`.plan.plan`.
-    :raises ModelshipError: the server cannot be asked, or the release whose golden answers are asked for cannot be read.
+    :raises ModelshipError: the server cannot be asked, an option cannot be right, or the release whose golden answers are
+        asked for cannot be read.
     """
     name = inquiry.name
     record = load_record(api, namespace, name)
@@ -52,7 +62,7 @@ def look(
         url=reachable(api, ours, name),
         replicas=[replica_facts(pod) for pod in pods if not is_going(pod)],
         golden=verdict,
-        drift=_drift(api, namespace, name, desired, record, waits=waits) if desired is not None else None,
+        drift=_drift(api, namespace, name, render, record, waits=waits) if render is not None else None,
         details={
             "namespace": namespace,
             "revision": record.good.number if record.good else None,
@@ -77,14 +87,26 @@ def _overall(api: Api, ours: list[Object], workload: Object | None, name: str) -
     return Condition(found.state, f"{count}; {found.reason}" if found.state != "ready" else count)
 
 
-def _drift(api: Api, namespace: str, name: str, desired: list[Object], record: Record, *, waits: bool) -> Drift:
+def _drift(api: Api, namespace: str, name: str, render: Render, record: Record, *, waits: bool) -> Drift:
+    """Compare with the declaration; that it cannot be applied as it is (any more) is drift too, the one most worth telling."""
+    rendered = False
     try:
+        desired = render()
+        rendered = True
         found = plan(api, name, desired, record, namespace=namespace, check=True, waits=waits)
     except ModelshipError as exc:
-        if exc.kind != "conflict":
+        mistaken = not rendered and exc.kind == "input"  # an option that cannot be right, whatever is there
+        if mistaken or _leaves_open(exc):
             raise
-        # fields that others took over are the drift most worth telling
         difference = Difference(f"deployment {name}")
-        difference.add("conflict", exc.message, "declared")
+        difference.add(exc.kind if exc.kind in ("conflict", "foreign") else "refused", exc.message, "declared")
         return Drift(True, [exc.message], difference)
     return Drift(found.changed, found.reasons, found.difference)
+
+
+def _leaves_open(exc: ModelshipError) -> bool:
+    """Tell whether *exc* says nothing about the declaration: no answer, a failing server, or one that does not let us ask."""
+    if not isinstance(exc, ApiError):
+        return False
+    without_rights = exc.status == 403 and bool(_NO_RIGHTS.search(exc.message))
+    return exc.unreachable or exc.status in (401, 429) or exc.status >= 500 or without_rights

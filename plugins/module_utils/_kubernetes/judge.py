@@ -13,11 +13,13 @@ import typing as t
 
 from .objects import Object, annotations_of, group_of, is_going
 from .pods import condition, how_ended, is_ready, node_of, one_line, stage, trouble
-from .verdict import UNSEEN, Related, Verdict, is_observed
+from .verdict import UNSEEN, UNTOLD, Related, Verdict, is_observed
 from .workloads import WORKLOADS
 
 #: An object's annotation that names what to wait for, as ``Type`` or ``Type=Status`` of a condition.
 WAIT_FOR = "modelship.io/wait-for"
+#: Seconds for which a Gateway may refuse a route: it may have been made at the same time.
+ROUTE_GRACE_S = 5.0
 
 
 def judge(obj: Object, related: Related) -> Verdict:
@@ -48,7 +50,7 @@ def _pod(obj: Object, related: Related) -> Verdict:
         return _pod_failed(obj, status)
     found = trouble(obj)
     if found is not None:
-        return Verdict("failed", found.text, found.hint, 0.0, obj, found.container, found.previous)
+        return Verdict("failed", found.text, found.hint, found.grace_s, obj, found.container, found.previous)
     return Verdict("progressing", stage(obj))
 
 
@@ -118,6 +120,29 @@ def _service(obj: Object, related: Related) -> Verdict:  # noqa: ARG001
     return Verdict("ready", "is there")
 
 
+def _route(obj: Object, related: Related) -> Verdict:
+    """Judge by what the Gateways say that the route belongs to; without a Gateway's controller none says anything."""
+    generation = obj["metadata"].get("generation", 0)
+    wanted = {str(parent.get("name")) for parent in obj["spec"].get("parentRefs") or ()}
+    told = 0
+    for parent in (obj.get("status") or {}).get("parents") or ():
+        name = str((parent.get("parentRef") or {}).get("name"))
+        found = condition({"status": parent}, "Accepted")
+        if name not in wanted or not found:
+            continue
+        if found.get("observedGeneration", generation) < generation:
+            return UNSEEN
+        if found["status"] == "False":
+            why = f"Gateway {name} does not accept it: {_said(found)}"
+            return Verdict("failed", why, "correct what the Gateway names, here or there", ROUTE_GRACE_S)
+        if found["status"] != "True":
+            return Verdict("progressing", f"Gateway {name}: {_said(found)}")
+        told += 1
+    if told < len(wanted) and related.fresh:
+        return UNTOLD
+    return Verdict("ready", "is accepted" if told else "no Gateway has said anything of it")
+
+
 def _there(obj: Object, related: Related) -> Verdict:  # noqa: ARG001
     return Verdict("ready", "is there")
 
@@ -142,8 +167,8 @@ def _said(found: Object) -> str:
     return f"{found['type']}={found['status']}" + (f", {said}" if said else "")
 
 
-def _other(obj: Object, related: Related) -> Verdict:  # noqa: ARG001
-    """Judge by the conventions for conditions; what has none is ready by being there."""
+def _other(obj: Object, related: Related) -> Verdict:
+    """Judge by the conventions for conditions; what has none of them, a moment after it was applied, is ready by being there."""
     status = obj.get("status") or {}
     if "observedGeneration" in status and not is_observed(obj):
         return UNSEEN
@@ -159,7 +184,7 @@ def _other(obj: Object, related: Related) -> Verdict:  # noqa: ARG001
         if found:
             fine = found.get("status") == "True" and _condition_observed(obj, found)
             return Verdict("ready" if fine else "progressing", _said(found))
-    return Verdict("ready", "is there")
+    return UNTOLD if related.fresh else Verdict("ready", "is there")
 
 
 _JUDGES: t.Final[dict[tuple[str, str], t.Callable[[Object, Related], Verdict]]] = {
@@ -171,5 +196,8 @@ _JUDGES: t.Final[dict[tuple[str, str], t.Callable[[Object, Related], Verdict]]] 
     ("", "Node"): _there,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): _definition,
     ("autoscaling", "HorizontalPodAutoscaler"): _autoscaler,
+    ("gateway.networking.k8s.io", "GRPCRoute"): _route,
+    ("gateway.networking.k8s.io", "HTTPRoute"): _route,
+    ("monitoring.coreos.com", "ServiceMonitor"): _there,
     ("policy", "PodDisruptionBudget"): _there,
 }

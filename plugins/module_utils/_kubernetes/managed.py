@@ -10,6 +10,7 @@ still has the value that we gave it.
 
 from __future__ import annotations
 
+import datetime
 import json
 import typing as t
 
@@ -40,6 +41,17 @@ def our_fields(live: Object, api_version: str = "") -> dict[str, t.Any] | None:
         if entry.get("manager") == MANAGER and entry.get("operation") == "Apply" and not entry.get("subresource"):
             fields: dict[str, t.Any] = entry.get("fieldsV1") or {}
             return fields if api_version in ("", entry.get("apiVersion")) else None
+    return None
+
+
+def applied_at(live: Object) -> datetime.datetime | None:
+    """Return when *live* was last changed by us, by the server's clock; ``None`` where it does not tell."""
+    for entry in live["metadata"].get("managedFields") or []:
+        if entry.get("manager") == MANAGER and entry.get("operation") == "Apply" and not entry.get("subresource"):
+            try:
+                return datetime.datetime.fromisoformat(entry["time"])
+            except (KeyError, ValueError):
+                return None
     return None
 
 

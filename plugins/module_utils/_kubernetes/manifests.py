@@ -74,7 +74,7 @@ def _check(declaration: Declaration, options: KubernetesOptions) -> None:
             f"{health.start_deadline:g}: a rollout would fail while its pods may still start"
         )
     scaling, limits = options.autoscaling, declaration.limits
-    if scaling is None:
+    if scaling is None or scaling.max is None:
         return
     if (scaling.min or declaration.replicas) > scaling.max:
         least = f"min {scaling.min}" if scaling.min else f"min, by default replicas {declaration.replicas},"
@@ -145,7 +145,7 @@ def _deployment(scope: Scope, template: Object) -> Object:
 
 def _autoscaler(scope: Scope) -> list[Object]:
     scaling = scope.options.autoscaling
-    if scaling is None:
+    if scaling is None or scaling.max is None:
         return []
     spec: Object = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": scope.name},
@@ -176,7 +176,7 @@ def _metrics(scaling: Autoscaling) -> list[Object]:
 def _budget(scope: Scope) -> list[Object]:
     scaling, budget = scope.options.autoscaling, scope.options.disruption_budget
     most = scaling.max if scaling else scope.declaration.replicas
-    if budget is None and most <= 1:
+    if budget is None and most is not None and most <= 1:
         return []
     spec: Object = {
         "selector": {"matchLabels": scope.selector},

@@ -10,6 +10,7 @@ Sources: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/ and t
 from __future__ import annotations
 
 import datetime
+import re
 import typing as t
 
 from .objects import Object, annotations_of, group_of, is_going, labels_of
@@ -37,6 +38,11 @@ _PASSING = (
     "connection refused",
 )
 
+#: A Secret or ConfigMap, or a key of it, that is not there: it may be one that an operator is just making.
+_MISSING = re.compile(r'(secret|configmap) "[^"]*" not found|couldn\'t find key \S+ in (Secret|ConfigMap) ')
+#: For so many seconds. A kubelet that missed it looks again after 10 to 15 s (``backOffPeriod`` of ``pkg/kubelet``).
+CONFIGURATION_GRACE_S = 20.0
+
 _REVISION = "deployment.kubernetes.io/revision"
 _TEXT_LIMIT = 400
 
@@ -49,6 +55,7 @@ class Trouble(t.NamedTuple):
     :param hint: what to do about it.
     :param container: the container concerned.
     :param previous: its last log is the one of its run before.
+    :param grace_s: it counts only if it still is so after so many seconds.
     """
 
     reason: str
@@ -56,6 +63,7 @@ class Trouble(t.NamedTuple):
     hint: str
     container: str = ""
     previous: bool = False
+    grace_s: float = 0.0
 
 
 def trouble(pod: Object) -> Trouble | None:
@@ -81,6 +89,7 @@ def trouble(pod: Object) -> Trouble | None:
                 f"cannot start container {name} ({_joined(reason, message)})",
                 "correct the command, environment or volumes that it names",
                 name,
+                grace_s=CONFIGURATION_GRACE_S if _MISSING.search(message) else 0.0,
             )
         if reason == _CRASH:
             return Trouble(reason, *_crash(container, "lastState"), name, previous=True)

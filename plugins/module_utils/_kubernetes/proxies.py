@@ -78,14 +78,22 @@ class Proxy(t.NamedTuple):
                 raise ProxyRefusedError("it does not accept the password", 407)
         elif method:
             raise ProxyRefusedError("it wants other credentials: give them as socks5://user:password@host:port", 407)
-        name = host.encode("idna")
-        sock.sendall(b"\x05\x01\x00\x03" + bytes([len(name)]) + name + port.to_bytes(2, "big"))
+        sock.sendall(b"\x05\x01\x00" + _socks_address(host) + port.to_bytes(2, "big"))
         _version, reply, _reserved, kind = _exactly(sock, 4)
         if reply:
             # its rules (2) are as final as a 403, all else may pass
             raise ProxyRefusedError(_SOCKS_REASONS.get(reply, f"it answered {reply}"), 403 if reply == 2 else 502)
         _exactly(sock, {1: 4, 4: 16}.get(kind) or _exactly(sock, 1)[0])
         _exactly(sock, 2)
+
+
+def _socks_address(host: str) -> bytes:
+    """Return *host* as SOCKS 5 has it: type and bytes of an address; a name is left to the proxy to resolve."""
+    for kind, family in ((1, socket.AF_INET), (4, socket.AF_INET6)):
+        with contextlib.suppress(OSError):
+            return bytes([kind]) + socket.inet_pton(family, host)
+    name = host.encode("idna")
+    return bytes([3, len(name)]) + name
 
 
 def find_proxy(url: str, scheme: str, host: str, port: int) -> Proxy | None:

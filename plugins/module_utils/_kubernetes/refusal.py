@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import typing as t
 
 from .._core.errors import ModelshipError
-from .._core.redaction import is_secret_name
 from .errors import FIELD_CONFLICT, ApiError
 from .objects import Key, Object, key_of
+from .secrets import secrets_in
 
 _MANAGER = re.compile(r'conflict with "(?P<manager>[^"]*)"(?: with subresource "(?P<subresource>[^"]*)")?')
 _IMMUTABLE = re.compile(
@@ -28,6 +26,8 @@ _PLAIN = re.compile(
 )
 _VALUE = re.compile(r"^(?:Invalid|Unsupported|Duplicate) value: ")
 _TYPED = re.compile(r"got &value\.\w+\{Value:.*?\}(?=\s|$)")
+#: Shorter secrets are part of too many words.
+_LEAST_SCRUBBED = 4
 
 
 class Conflict(t.NamedTuple):
@@ -151,26 +151,7 @@ def _what_to_do(key: Key, obj: Object) -> str:
 
 def _scrubbed(message: str, obj: Object) -> str:
     """Take the values of secrets out of *message*, which a server or a webhook composed."""
-    for value in sorted(_secrets_in(obj), key=len, reverse=True):
+    values = [value for value in secrets_in(obj) if len(value) >= _LEAST_SCRUBBED]
+    for value in sorted(values, key=len, reverse=True):
         message = message.replace(value, "<redacted>")
     return message
-
-
-def _secrets_in(value: t.Any) -> set[str]:
-    found: set[str] = set()
-    if isinstance(value, dict):
-        if value.get("kind") == "Secret":
-            for text in (value.get("data") or {}).values():
-                found.add(str(text))
-                try:
-                    found.add(base64.b64decode(str(text), validate=True).decode())
-                except (binascii.Error, UnicodeDecodeError):
-                    continue
-        if isinstance(name := value.get("name"), str) and isinstance(text := value.get("value"), str):
-            found |= {text} if is_secret_name(name) else set()
-        for item in value.values():
-            found |= _secrets_in(item)
-    elif isinstance(value, list):
-        for item in value:
-            found |= _secrets_in(item)
-    return {text for text in found if len(text) >= 4}

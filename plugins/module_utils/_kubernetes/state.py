@@ -35,6 +35,8 @@ class State:
         self.nodes: set[str] = set()
         self.lost: set[str] = set()
         self.late_classes: set[str] = set()
+        #: targets that were applied only just now
+        self.fresh: set[Key] = set()
         self._given = {key: obj for key, obj in self.live.items() if obj is not None}
         self._keys_by_uid = {obj["metadata"].get("uid", ""): key for key, obj in self._given.items()}
         self._stale = {key for key, obj in self._given.items() if _is_late(obj)}
@@ -79,7 +81,7 @@ class State:
         obj = self.live[key] or self._given[key]
         late = key.kind == "PersistentVolumeClaim" and obj["spec"].get("storageClassName") in self.late_classes
         if not has_pods(obj):
-            return Related(lost=self.lost, late_binding=late)
+            return Related(lost=self.lost, late_binding=late, fresh=key in self.fresh)
         replica_sets: list[Object] = []
         pods: list[Object] = []
         for child in self._children.get(obj["metadata"].get("uid", ""), {}).values():
@@ -89,6 +91,11 @@ class State:
             else:
                 pods.append(child)
         return Related(replica_sets, pods, self.lost, self._refusals.get(key, ()), key in self._stale)
+
+    def age(self) -> None:
+        """From now on no target counts as applied only just now."""
+        self.dirty |= self.fresh
+        self.fresh = set()
 
     def wants_pods(self, key: Key) -> bool:
         """Tell whether *key* is there and declares pods."""

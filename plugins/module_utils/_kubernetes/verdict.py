@@ -40,6 +40,7 @@ class Related(t.NamedTuple):
     :param refusals: events of a workload whose pods were refused, newer than the wait.
     :param stale: a deadline was exceeded before the wait began.
     :param late_binding: a PersistentVolumeClaim's storage class binds at the first pod.
+    :param fresh: it was applied only just now, so its controller may not have said anything of it yet.
     """
 
     replica_sets: t.Sequence[Object] = ()
@@ -48,6 +49,7 @@ class Related(t.NamedTuple):
     refusals: t.Sequence[Object] = ()
     stale: bool = False
     late_binding: bool = False
+    fresh: bool = False
 
 
 def is_observed(obj: Object) -> bool:
@@ -57,3 +59,4 @@ def is_observed(obj: Object) -> bool:
 
 
 UNSEEN = Verdict("progressing", "its controller has not looked at it yet")
+UNTOLD = Verdict("progressing", "its controller has not said anything of it yet")

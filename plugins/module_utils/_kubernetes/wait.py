@@ -10,10 +10,12 @@ import typing as t
 
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
+from .discovery import built_in
 from .failure import unhealthy
 from .gone import wait_gone
 from .judge import has_pods
-from .objects import Key, Object
+from .managed import applied_at
+from .objects import Key, Object, key_of
 from .pods import current_of, is_doubtful, is_evicted, is_ready, node_of, row
 from .state import State, classes_source, look, node_source
 from .verdict import Verdict
@@ -30,6 +32,8 @@ _FEW = 10
 _NAMED = 3
 #: Nodes that are asked after, before their pods' failures count.
 _MAX_NODES = 8
+#: Seconds within which the controller of a custom resource is expected to say something of it.
+FRESH_S = 5.0
 
 
 def wait(api: Api, objects: t.Sequence[Object], *, deadline_s: float, progress: Progress) -> None:
@@ -80,6 +84,20 @@ def health(api: Api, objects: t.Sequence[Object], *, pods: bool = True) -> list[
     return result
 
 
+def _fresh(api: Api, objects: t.Sequence[Object]) -> set[Key]:
+    """Return those of custom kinds with a status that were applied last, by the server's own clock."""
+    times = {key_of(obj): when for obj in objects if (when := applied_at(obj))}
+    newest = max(times.values(), default=None)
+    fresh = set()
+    for obj in objects:
+        kind, when = (obj["apiVersion"], obj["kind"]), times.get(key_of(obj))
+        if newest is None or when is None or (newest - when).total_seconds() > FRESH_S or built_in(*kind):
+            continue
+        if api.resource(*kind).has_status:
+            fresh.add(key_of(obj))
+    return fresh
+
+
 class _Wait:
     def __init__(
         self, api: Api, objects: t.Sequence[Object], deadline: float, deadline_s: float, progress: Progress
@@ -87,6 +105,7 @@ class _Wait:
         self.api = api
         self.feed = Feed(api)
         self.state = State(objects)
+        self.state.fresh = _fresh(api, objects)
         self.deadline = deadline
         self.deadline_s = deadline_s
         self.progress = progress
@@ -149,6 +168,8 @@ class _Wait:
     def _judge(self) -> set[Key]:
         """Judge what has changed, and return it."""
         now = time.monotonic()
+        if now >= self.begun + FRESH_S:
+            self.state.age()
         judged, self.state.dirty = self.state.dirty, set()
         for key in sorted(judged):
             verdict = self.state.judge(key)
@@ -192,7 +213,8 @@ class _Wait:
     def _nap(self) -> float:
         now = time.monotonic()
         moments = [now + _TELL_S, self.deadline]
-        graces = [since + self.pending[key].grace_s for key, since in self.failing_since.items()]
+        graces = [self.begun + FRESH_S] if self.state.fresh else []
+        graces += [since + self.pending[key].grace_s for key, since in self.failing_since.items()]
         return max(0.0, min(moments + [moment for moment in graces if moment > now]) - now)
 
     def _tell(self) -> None:

@@ -112,9 +112,8 @@ def _pods_failed(obj: Object, related: Related) -> Verdict | None:
             continue
         found = trouble(pod)
         if found is not None and not (obj["kind"] == "Job" and found.reason == "CrashLoopBackOff"):
-            return Verdict(
-                "failed", f"{named(pod)} {found.text}", found.hint, 0.0, pod, found.container, found.previous
-            )
+            text = f"{named(pod)} {found.text}"
+            return Verdict("failed", text, found.hint, found.grace_s, pod, found.container, found.previous)
     return None
 
 

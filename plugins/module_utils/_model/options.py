@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
+from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
 from .._core.redaction import is_secret_name
 from .._core.runner import PROGRESS_OPTION
@@ -31,15 +30,12 @@ WORK: dict[str, t.Any] = {"work": {"type": "path"}}
 OVERRIDES: dict[str, t.Any] = {"parameters": {"type": "dict", "default": {}}, "data": {"type": "dict", "default": {}}}
 
 
-class TrainerModule(AnsibleModule):  # type: ignore[misc]
-    """An ``AnsibleModule`` that keeps secrets of ``trainer_environment`` out of its results and the system's log."""
+class TrainerModule(DiscreetModule):
+    """A module that keeps secrets of ``trainer_environment`` out of its results and the system's log."""
 
-    def _log_invocation(self) -> None:
-        # the last moment before the options are logged; no_log on the whole dict would also blank every "1" and "2"
-        for name, value in (self.params.get("trainer_environment") or {}).items():
-            if is_secret_name(str(name)) and value not in (None, ""):
-                self.no_log_values.add(str(value))
-        super()._log_invocation()
+    def concealed(self) -> Concealed:
+        """Return the options without the secrets of ``trainer_environment``."""
+        return conceal(self.params, "trainer_environment", is_secret_name)
 
 
 def trainer_of(parameters: t.Mapping[str, t.Any]) -> Trainer:

@@ -75,7 +75,7 @@ class Config:
         return {os.path.join(self.folder, name): sha256_bytes(text.encode()) for name, text in self.texts.items()}
 
     def difference(self, found: Difference) -> None:
-        """Add to *found* how the files on disk differ from the wanted ones; secrets as fingerprints only."""
+        """Add to *found* how the files on disk differ from the wanted ones; secrets as stand-ins only."""
         for name, text in self.texts.items():
             path = os.path.join(self.folder, name)
             before = _read(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import typing as t
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from ansible_collections.modelship.core.plugins.module_utils._endpoint.verify im
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.access import load_access
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client import Api
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.remove import remove
+from tests.cluster.definitions import definition
+from tests.cluster.engine import ClusterError, until
 
 from ..load import Load
 from .declared import NAME, Declared, Object, appears_in, versions
@@ -42,31 +45,20 @@ def api(cluster: t.Any) -> Iterator[Api]:
 
 @pytest.fixture(scope="module")
 def optional_kinds(api: Api) -> Iterator[None]:
-    """HTTPRoute and ServiceMonitor, which a cluster serves only where somebody installed them."""
+    """HTTPRoute and ServiceMonitor, which a cluster serves only where somebody installed them, as they are there."""
     made = []
     for version, kind in (ROUTE, MONITOR):
-        group, plural = version.partition("/")[0], f"{kind.lower()}s"
-        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-        definition: Object = {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {
-                "name": f"{plural}.{group}",
-                # who asks for a group of *.k8s.io says that it is only a test
-                "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"},
-            },
-            "spec": {
-                "group": group,
-                "scope": "Namespaced",
-                "names": {"kind": kind, "plural": plural},
-                "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
-            },
-        }
-        if api.get(definition["apiVersion"], definition["kind"], "", definition["metadata"]["name"]) is None:
-            made.append(api.apply(definition, manager="test"))
+        if api.serves(version, kind):
+            continue
+        try:
+            found = definition(kind)
+        except ClusterError as exc:
+            pytest.skip(f"NOT TESTED: the definition of {kind} cannot be had: {exc}")
+        made.append(api.apply(found, manager="test"))
+        until(f"a server of {kind}", 30, functools.partial(api.serves, version, kind))
     yield
-    for definition in made:
-        api.delete(definition)
+    for found in made:
+        api.delete(found)
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +239,22 @@ def test_the_second_run_changes_nothing(digits: Declared) -> None:
     assert ran.result["changed"] is False
     assert "is as declared" in ran.result["msg"]
     assert versions(digits.objects()) == before
+
+
+def test_a_route_that_a_gateway_does_not_accept_is_no_good_health(digits: Declared, api: Api) -> None:
+    def say(*conditions: Object) -> None:
+        parent = {"parentRef": {"name": "public"}, "controllerName": "example.com/test", "conditions": list(conditions)}
+        body = {"status": {"parents": [parent] if conditions else []}}
+        path = api.path(*ROUTE, digits.namespace, NAME) + "/status"
+        api.request("PATCH", path, body=body, content_type="application/merge-patch+json")
+
+    refused = {"type": "Accepted", "status": "False", "reason": "NotAllowedByListeners", "message": "not from here"}
+    say({**refused, "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    health = digits.info(verify=None)["health"]
+    assert health["state"] == "failed"
+    assert "Gateway public does not accept it: Accepted=False, NotAllowedByListeners: not from here" in health["reason"]
+    say()
+    assert digits.info(verify=None)["health"]["state"] == "ready"
 
 
 def test_check_mode_of_a_change_changes_nothing_and_hides_secrets(digits: Declared) -> None:

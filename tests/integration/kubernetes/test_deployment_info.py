@@ -91,6 +91,19 @@ def test_another_declaration_is_drift(digits: Declared) -> None:
     assert "GREETING" not in drift["difference"]["before"]
 
 
+def test_what_the_cluster_would_refuse_is_drift(digits: Declared) -> None:
+    thing = {"apiVersion": "gone.example/v1", "kind": "Thing", "metadata": {"name": "x"}}
+    for changes, said in (
+        ({"kubernetes": {"service": {"node_port": 1}}}, "valid range"),
+        ({"kubernetes": {"extra_resources": [thing]}}, "does not serve Thing of gone.example/v1"),
+        ({"namespace": f"{digits.namespace}-x", "kubernetes": {"create_namespace": False}}, "does not exist"),
+    ):
+        found = digits.info(verify=None, **changes)
+        assert found["drift"]["drifted"]
+        assert [why for why in found["drift"]["reasons"] if said in why], found["drift"]
+        assert found["exists"] == ("namespace" not in changes)
+
+
 def test_what_others_add_is_no_drift(digits: Declared) -> None:
     digits.patch("apps/v1", "Deployment", {"metadata": {"annotations": {"note": "seen"}}}, "kubectl-annotate")
     digits.patch("v1", "Service", {"metadata": {"labels": {"team": "vision"}}}, "kubectl-label")

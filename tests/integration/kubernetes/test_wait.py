@@ -15,6 +15,7 @@ import yaml
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._core.progress import Progress
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes import pods
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.access import load_access
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client import Api
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.nudge import nudge
@@ -163,8 +164,14 @@ def test_an_init_container_that_crashes_fails_at_once(api: Api, namespace: str, 
     assert any("/absent" in line for line in error.details["log"])
 
 
-def test_a_missing_config_map_fails_at_once(api: Api, namespace: str, pause: str) -> None:
-    error = failure(api, deployment(namespace, pause, envFrom=[{"configMapRef": {"name": "absent"}}]))
+def test_a_missing_config_map_fails_soon_and_a_secret_that_comes_late_does_not(
+    api: Api, namespace: str, pause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "late", "namespace": namespace}}
+    threading.Timer(2.0, api.apply, [late]).start()
+    settle(api, deployment(namespace, pause, replicas=1, envFrom=[{"secretRef": {"name": "late"}}]))
+    monkeypatch.setattr(pods, "CONFIGURATION_GRACE_S", 1.0)
+    error = failure(api, deployment(namespace, pause, replicas=1, envFrom=[{"configMapRef": {"name": "absent"}}]))
     assert 'CreateContainerConfigError: configmap "absent" not found' in error.message
 
 

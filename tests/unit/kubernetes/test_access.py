@@ -491,6 +491,9 @@ def test_what_is_no_kubeconfig(tmp_path: Path) -> None:
         with pytest.raises(ModelshipError, match=message) as caught:
             load_access({"kubeconfig": str(file)})
         assert "s3cr3t" not in caught.value.message
+    with pytest.raises(ModelshipError, match="it has several lines; make a mapping") as caught:
+        load_access({"kubeconfig": "users:\n- user: {token: hunter22}\n"})
+    assert "hunter22" not in caught.value.message
 
 
 def test_certificates_that_cannot_be_used(pki: Pki) -> None:

@@ -19,15 +19,18 @@ from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client 
 
 from .scripted_server import Pki, Scripted
 
+FORBIDDEN = ("forbidden.example", "[fd00::1]")
+
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """Relays to wherever it is asked to; ``targets`` are what it was asked for."""
+    """Relays to wherever it is asked to; ``targets`` are what it was asked for, ``kinds`` their types for SOCKS."""
 
     daemon_threads = True
 
     def __init__(self, handler: type[socketserver.BaseRequestHandler]) -> None:
         super().__init__(("127.0.0.1", 0), handler)
         self.targets: list[str] = []
+        self.kinds: list[int] = []
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -49,7 +52,7 @@ def relay(client: socket.socket, host: str, port: int) -> None:
 
 
 class HttpHandler(socketserver.StreamRequestHandler):
-    """``CONNECT`` for ann with the password p:w@; C(forbidden.example) is forbidden."""
+    """``CONNECT`` for ann with the password p:w@; C(FORBIDDEN) is forbidden."""
 
     server: Proxy
     rbufsize = 0
@@ -62,7 +65,7 @@ class HttpHandler(socketserver.StreamRequestHandler):
         self.server.targets.append(target)
         if "Proxy-Authorization: Basic YW5uOnA6d0A=" not in lines:
             self.wfile.write(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
-        elif target.startswith("forbidden.example"):
+        elif target.startswith(FORBIDDEN):
             self.wfile.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
         else:
             self.wfile.write(b"HTTP/1.1 200 Connected\r\n\r\n")
@@ -71,7 +74,7 @@ class HttpHandler(socketserver.StreamRequestHandler):
 
 
 class SocksHandler(socketserver.BaseRequestHandler):
-    """SOCKS5 for ann with the password p:w@; C(forbidden.example) is forbidden."""
+    """SOCKS5 for ann with the password p:w@; C(FORBIDDEN) is forbidden."""
 
     server: Proxy
 
@@ -88,12 +91,15 @@ class SocksHandler(socketserver.BaseRequestHandler):
             self.request.sendall(b"\x01\x01")
             return
         self.request.sendall(b"\x01\x00")
-        assert take(4) == b"\x05\x01\x00\x03"
-        host = take(take(1)[0]).decode()
+        *connect, kind = take(4)
+        assert connect == [5, 1, 0]
+        host = take(take(1)[0]).decode() if kind == 3 else str(ipaddress.ip_address(take({1: 4, 4: 16}[kind])))
+        host = f"[{host}]" if kind == 4 else host
+        self.server.kinds.append(kind)
         port = int.from_bytes(take(2), "big")
         self.server.targets.append(f"{host}:{port}")
         bound = b"\x00\x01" + ipaddress.ip_address("127.0.0.1").packed + b"\x00\x00"
-        if host == "forbidden.example":
+        if host in FORBIDDEN:
             self.request.sendall(b"\x05\x02" + bound)
             return
         self.request.sendall(b"\x05\x00" + bound)
@@ -125,6 +131,7 @@ def test_requests_go_through_it_over_one_connection(api_server: Scripted, pki: P
         for _number in range(3):
             assert api.request("GET", "/api/v1/x") == {"kind": "Nothing"}
     assert relaying.targets == [f"127.0.0.1:{api_server.port}"]
+    assert relaying.kinds == ([1] if scheme == "socks5" else [])
     assert "proxy-authorization" not in api_server.seen[0].headers
 
 
@@ -140,13 +147,16 @@ def test_a_wrong_password_is_told_without_it(
     assert api_server.seen == []
 
 
-def test_a_target_it_forbids(api_server: Scripted, pki: Pki, proxy: tuple[str, Proxy]) -> None:
+@pytest.mark.parametrize(("host", "kind"), [*zip(FORBIDDEN, (3, 4), strict=True)])
+def test_a_target_it_forbids(api_server: Scripted, pki: Pki, proxy: tuple[str, Proxy], host: str, kind: int) -> None:
     scheme, relaying = proxy
-    url = "https://forbidden.example:6443"
+    url = f"https://{host}:6443"
     with connect(api_server, pki, f"{scheme}://ann:p%3Aw%40@{relaying.address}", url) as api:
-        with pytest.raises(ApiError, match=f"{url} .*: the proxy {relaying.address} did not connect to it"):
+        with pytest.raises(ApiError, match=f"the proxy {relaying.address} did not connect to it") as caught:
             api.request("GET", "/api/v1/x")
-    assert relaying.targets == ["forbidden.example:6443"]
+    assert url in caught.value.message
+    assert relaying.targets == [f"{host}:6443"]
+    assert relaying.kinds == ([kind] if scheme == "socks5" else [])
 
 
 def test_a_proxy_that_is_not_there(api_server: Scripted, pki: Pki, proxy: tuple[str, Proxy]) -> None:

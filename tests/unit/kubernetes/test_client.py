@@ -463,8 +463,10 @@ def test_an_unknown_kind_is_looked_up_once_it_is_there(api_server: Scripted, con
     resources = [
         {"name": "boats/status", "kind": "Boat", "namespaced": True},
         {"name": "boats", "kind": "Boat", "namespaced": True},
+        {"name": "rafts", "kind": "Raft", "namespaced": True},
     ]
-    api_server.script = [refuse(404), refuse(404), answer({"kind": "APIResourceList", "resources": resources})]
+    found = {"kind": "APIResourceList", "resources": resources}
+    api_server.script = [refuse(404), refuse(404), answer(found), answer(found)]
     api = connect()
     assert not api.serves("sea.example/v1", "Boat")
     with pytest.raises(ModelshipError, match=r"does not serve Boat of sea.example/v1: .*CustomResourceDefinition"):
@@ -472,6 +474,8 @@ def test_an_unknown_kind_is_looked_up_once_it_is_there(api_server: Scripted, con
     assert api.serves("sea.example/v1", "Boat")
     assert api.path("sea.example/v1", "Boat", "shop", "argo") == "/apis/sea.example/v1/namespaces/shop/boats/argo"
     assert len(api_server.seen) == 3
+    assert api.resource("sea.example/v1", "Boat").has_status
+    assert not api.resource("sea.example/v1", "Raft").has_status
 
 
 def test_delete_takes_only_the_object_it_knows(api_server: Scripted, connect: Connect) -> None:

@@ -51,12 +51,6 @@ def test_yaml_booleans_of_the_service_monitor_are_understood() -> None:
         assert KubernetesOptions.from_parameters(parsed.validated_parameters).service_monitor.enabled is expected
 
 
-def test_secrets_are_kept_out_of_logs() -> None:
-    raw = {"name": "digits", "kubernetes": {"secrets": EACH["secrets"], "secret_files": EACH["secret_files"]}}
-    hidden = ArgumentSpecValidator(OPTIONS).validate(raw)._no_log_values
-    assert hidden >= {*EACH["secrets"].values(), *EACH["secret_files"].values()}
-
-
 def test_sizes_are_bytes_and_texts_are_text() -> None:
     options = KubernetesOptions.from_parameters(maximal())
     assert [item.size for item in options.storage] == [1536 << 20, 10 << 30]
@@ -137,6 +131,12 @@ def test_what_a_pod_cannot_have_is_refused(common: dict[str, t.Any], message: st
         ("node_lost_seconds", -1, "kubernetes.node_lost_seconds -1 is refused"),
         ("liveness_path", "live", "kubernetes.liveness_path 'live' must begin with /"),
         ("autoscaling", {"max": 0}, "kubernetes.autoscaling.max 0 is refused"),
+        ("autoscaling", {"min": 2}, "kubernetes.autoscaling.max is missing"),
+        (
+            "autoscaling",
+            {"external": True, "max": 2},
+            "kubernetes.autoscaling.max is for an autoscaler of the deployment's own",
+        ),
         ("autoscaling", {"max": 2, "cpu_percent": 0}, "kubernetes.autoscaling.cpu_percent 0 is refused"),
         ("disruption_budget", {}, "kubernetes.disruption_budget needs one of min_available and max_unavailable"),
         (

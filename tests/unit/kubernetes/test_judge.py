@@ -438,11 +438,56 @@ def simple(api_version: str, kind: str, *conditions: Object, observed: int | Non
         (simple("x.test/v1", "Thing", condition("Stalled", "True"), observed=1), Related(), "progressing"),
         (simple("x.test/v1", "Thing", condition("Reconciling")), Related(), "progressing"),
         (make("x.test/v1", "Thing", "thing"), Related(), "ready"),
+        (make("x.test/v1", "Thing", "thing"), Related(fresh=True), "progressing"),
+        (simple("x.test/v1", "Thing", condition("Issuing")), Related(fresh=True), "progressing"),
+        (simple("x.test/v1", "Thing", condition("Issuing")), Related(), "ready"),
+        (simple("x.test/v1", "Thing", condition("Ready")), Related(fresh=True), "ready"),
+        (make("monitoring.coreos.com/v1", "ServiceMonitor", "thing"), Related(fresh=True), "ready"),
         (make("v1", "Secret", "thing", metadata=GOING), Related(), "progressing"),
     ],
 )
 def test_other_kinds(obj: Object, related: Related, state: str) -> None:
     assert judge(obj, related).state == state
+
+
+def route(*parents: tuple[str, Object], fresh: bool = False) -> tuple[Object, Related]:
+    """A route of the Gateways a and b, and what was said for which."""
+    said = [{"parentRef": {"name": name}, "conditions": [found]} for name, found in parents]
+    spec = {"parentRefs": [{"name": "a"}, {"name": "b"}]}
+    status = {"status": {"parents": said}} if said else {}
+    obj = make("gateway.networking.k8s.io/v1", "HTTPRoute", "digits", generation=2, spec=spec, **status)
+    return obj, Related(fresh=fresh)
+
+
+ACCEPTED = {**condition("Accepted"), "observedGeneration": 2}
+REFUSED_ROUTE = condition("Accepted", "False", "NotAllowedByListeners", "namespace shop is not allowed")
+
+
+@pytest.mark.parametrize(
+    ("judged", "state", "reason"),
+    [
+        (route(), "ready", "no Gateway"),
+        (route(fresh=True), "progressing", "not said anything"),
+        (route(("a", ACCEPTED), fresh=True), "progressing", "not said anything"),
+        (route(("a", ACCEPTED)), "ready", "is accepted"),
+        (route(("a", ACCEPTED), ("b", ACCEPTED), fresh=True), "ready", "is accepted"),
+        (route(("a", {**ACCEPTED, "observedGeneration": 1})), "progressing", "not looked"),
+        (
+            route(("a", condition("Accepted", "Unknown", "Pending"))),
+            "progressing",
+            "Gateway a: Accepted=Unknown, Pending",
+        ),
+        (route(("a", ACCEPTED), ("b", REFUSED_ROUTE)), "failed", "Gateway b does not accept it"),
+        (route(("left-over", REFUSED_ROUTE), ("a", ACCEPTED)), "ready", "is accepted"),
+    ],
+)
+def test_routes(judged: tuple[Object, Related], state: str, reason: str) -> None:
+    verdict = judge(*judged)
+    assert verdict.state == state
+    assert reason in verdict.reason
+    if state == "failed":
+        assert "NotAllowedByListeners: namespace shop is not allowed" in verdict.reason
+        assert verdict.grace_s == 5.0
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,13 @@ def test_an_autoscaler_alone_decides_the_number_of_replicas() -> None:
     assert metric["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
 
 
+def test_an_autoscaler_of_others_has_the_number_of_replicas_for_itself() -> None:
+    given = parameters({"replicas": 2}, autoscaling={"external": True})
+    assert "replicas" not in deployment(given)["spec"]
+    assert of_kind(rendered(given), "HorizontalPodAutoscaler") == []
+    assert only(rendered(given), "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
 def test_an_autoscaler_follows_what_is_declared() -> None:
     given = parameters({"limits": COMMON["limits"]}, autoscaling=EACH["autoscaling"])
     cpu, memory, own = only(rendered(given), "HorizontalPodAutoscaler")["spec"]["metrics"]

@@ -7,10 +7,13 @@ import json
 import random
 import typing as t
 
+import jsonschema
 import kubernetes_validate
 import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.objects import Object
+from tests.cluster.definitions import FILES, definition
+from tests.cluster.engine import ClusterError
 
 from .manifest_cases import COMMON, EACH, maximal, only, parameters, rendered
 from .pod_security import restricted_violations
@@ -20,7 +23,7 @@ RELEASES = sorted(
     {*_OLDEST, *(version.rpartition(".")[0] for version in kubernetes_validate.utils.all_versions()[-3:])}
 )
 #: Kinds of which the releases ship no schema, because they are installed by others.
-CUSTOM = frozenset(("HTTPRoute", "ServiceMonitor"))
+CUSTOM = sorted(FILES)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,6 +75,35 @@ def test_objects_are_valid(release: str, case: str) -> None:
     assert len(objects) >= {"minimal": 5, "maximal": 14, "alone": 50, "combined": 180}[case]
     for obj in objects:
         assert kubernetes_validate.validate(obj, release, strict=True) == release
+
+
+def closed(schema: t.Any) -> t.Any:
+    """Return *schema* as a server applies it to what is written: no other fields than it names."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {name: closed(item) for name, item in schema.items()}
+    if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        result.setdefault("additionalProperties", False)
+    return result
+
+
+@pytest.mark.parametrize("kind", CUSTOM)
+def test_objects_of_kinds_that_others_install_are_valid(kind: str) -> None:
+    try:
+        versions = definition(kind)["spec"]["versions"]
+    except ClusterError as exc:
+        pytest.skip(f"NOT TESTED: the definition of {kind} cannot be had: {exc}")
+    schema = closed(next(each for each in versions if each["name"] == "v1")["schema"]["openAPIV3Schema"])
+    schema["properties"]["metadata"] = {"type": "object"}
+    validator = jsonschema.Draft7Validator(schema)
+    objects = [obj for obj in different([maximal(), *alone(), *combinations(60)]) if obj["kind"] == kind]
+    assert len(objects) >= 5
+    for obj in objects:
+        validator.validate(obj)
+    wrong = {**objects[0], "spec": {**objects[0]["spec"], "parents": []}}
+    assert not validator.is_valid(wrong)
 
 
 def test_the_schemas_would_refuse_a_wrong_object() -> None:

@@ -11,11 +11,11 @@ import json
 
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.difference import (
     changed_paths,
-    redacted,
     shown,
     told,
 )
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.objects import APPLIED
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.secrets import redacted
 
 SECRET = "hunter22"
 ENCODED = base64.b64encode(SECRET.encode()).decode()

@@ -51,6 +51,10 @@ class Streams:  # with Api's parameters, used or not
         self.watched: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
         self.deleted: list[str] = []
+        self.with_status = {"Thing", "HTTPRoute"}
+
+    def resource(self, api_version: str, kind: str) -> t.Any:
+        return types.SimpleNamespace(has_status=kind in self.with_status)
 
     def list(
         self, api_version: str, kind: str, namespace: str | None, *, labels: str = "", fields: str = ""
