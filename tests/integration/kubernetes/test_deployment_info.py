@@ -93,8 +93,9 @@ def test_another_declaration_is_drift(digits: Declared) -> None:
 
 def test_what_the_cluster_would_refuse_is_drift(digits: Declared) -> None:
     thing = {"apiVersion": "gone.example/v1", "kind": "Thing", "metadata": {"name": "x"}}
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
     for changes, said in (
-        ({"kubernetes": {"service": {"node_port": 1}}}, "valid range"),
+        ({"kubernetes": {"extra_resources": [{**config, "data": {"no key": ""}}]}}, "valid config key"),
         ({"kubernetes": {"extra_resources": [thing]}}, "does not serve Thing of gone.example/v1"),
         ({"namespace": f"{digits.namespace}-x", "kubernetes": {"create_namespace": False}}, "does not exist"),
     ):
