@@ -39,6 +39,8 @@ _PATIENCE, _CUT = 0.8, 0.95
 _ACCEPT_SECONDS = 0.2
 #: How often files of keys and certificates are looked at.
 _RENEW_SECONDS = 5.0
+#: A day: connections themselves end what is not read any more.
+_NEVER = 86400.0
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _HANDLED = (*_ENDING, signal.SIGHUP)
 
@@ -157,7 +159,9 @@ async def _serve(app: App, context: Context, shared: Shared, worker: int, listen
         loop.add_signal_handler(number, stop.set)
     connections = Connections(app, settings, context.row.connections, context.row.rejected)
     most = 1 if settings.workers > 1 else 16
-    acceptor = Acceptor(shared.listener, connections, shared.tls, most, settings.read_seconds, log)
+    acceptor = Acceptor(
+        shared.listener, connections, shared.tls, most, settings.read_seconds, log, closing_seconds=_NEVER
+    )
     acceptor.start()
     rpc = None
     if shared.rpc_listener is not None:
