@@ -90,10 +90,10 @@ class Connections:
         """
         now = time.monotonic_ns()
         if not self._yielding and now >= self._look_again:
+            began = time.thread_time_ns()
             found = [(place, connection) for connection in self.open if (place := connection.place(now))]
             self._yielding = sorted(found, key=itemgetter(0), reverse=True)
-            ended = time.monotonic_ns()
-            self._look_again = ended + _LOOKING_SHARE * (ended - now)
+            self._look_again = now + _LOOKING_SHARE * (time.thread_time_ns() - began)
         while self._yielding:
             place, connection = self._yielding.pop()
             if connection.place(now) == place and connection.give_way():
@@ -104,6 +104,7 @@ class Connections:
     def sweep(self) -> None:
         """Close the connections whose time is over; to be called about every second."""
         self._yielding = []
+        self._look_again = 0
         now = time.monotonic_ns()
         for connection in list(self.open):
             connection.check_time(now)
