@@ -98,7 +98,7 @@ def _shared(settings: Settings, log: Log) -> Shared:
 
         tls = server_context(settings)
         rpc_tls = server_context(settings, ("h2",)) if rpc_listener else None
-    if settings.api_keys or settings.jwt_jwks or settings.tls_client_ca or settings.rate_limit:
+    if settings.guarded or settings.rate_limit:
         from .security.gate import load_gate
 
         gate = load_gate(settings, log)
