@@ -103,7 +103,7 @@ def _shared(settings: Settings, log: Log) -> Shared:
 
         gate = load_gate(settings, log)
         counters.extra.append(gate.lines)
-    if os.path.exists(os.path.join(settings.release, "baseline.json")):
+    if "baseline.json" in releases.default.files:
         from .drift import load_drift
 
         drift = load_drift(releases.default, settings.workers)
