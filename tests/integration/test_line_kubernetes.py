@@ -173,6 +173,9 @@ def test_staging_asks_its_callers_who_they_are(line: Playbooks, cluster: t.Any, 
         play = staging.run("deploy", modelship_container_environment={})
         assert play.rc != 0
         assert "'staging' must ask callers who they are: set MODELSHIP_API_KEYS" in play.output
+        play = staging.run("deploy", modelship_https={})
+        assert play.rc != 0
+        assert "'staging' must not take keys and tokens in the clear: set modelship_https" in play.output
         assert api.get("apps/v1", "Deployment", namespace, NAME) is None
 
         play = staging.run("deploy", "--diff")

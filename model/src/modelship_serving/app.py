@@ -14,7 +14,7 @@ import msgspec
 
 from . import metrics
 from .context import Context
-from .errors import RequestError
+from .errors import KeysPendingError, RequestError
 from .http import Handler, Request, Response
 
 VERSION = "0.1.0"
@@ -131,8 +131,10 @@ class App:
         """
         try:
             return self._admitted(request)
+        except KeysPendingError:
+            return None
         except RequestError as error:
-            return None if hasattr(error, "fetch") else error
+            return error
 
     def answer(self, request: Request, route: Route | None = None) -> bytes | Awaitable[bytes]:
         """Answer a complete request; with a *route* it was admitted already."""
@@ -143,9 +145,9 @@ class App:
             if isinstance(result, Response):
                 return self._finish(request, route.endpoint, result)
             return self._later(request, route, result)
+        except KeysPendingError as pending:
+            return self._admit_later(request, pending)
         except RequestError as error:
-            if hasattr(error, "fetch"):
-                return self._admit_later(request, error)
             return self._failed(request, route or self._routes.get(request.path), error)
         except Exception as exc:  # noqa: BLE001 - a client must never see a stack trace, nor a worker die of one request
             return self._failed(request, route, exc)
@@ -187,12 +189,11 @@ class App:
             raise RequestError(404, f"version '{parts[5][:80]}': not served here, only '{', '.join(versions)}'")
         raise RequestError(404, f"path '{path[:200]}': not found")
 
-    async def _admit_later(self, request: Request, pending: RequestError) -> bytes:
+    async def _admit_later(self, request: Request, pending: KeysPendingError) -> bytes:
         """Answer once the gate has fetched what it needs to decide."""
         route = None
         try:
-            gate: t.Any = self._gate
-            await gate.admit_later(request.headers, request.certificate, pending)
+            await self._context.gate.admit_later(request.headers, request.certificate, pending)
             route = self._routes.get(request.path) or self._find(request.path)
             result = route.handler(request)
         except Exception as exc:  # noqa: BLE001 - as in answer()

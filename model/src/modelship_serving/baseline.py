@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import typing as t
@@ -11,7 +10,7 @@ import typing as t
 import msgspec
 
 from .errors import StartError
-from .release import Release
+from .release import Release, read_file
 
 if t.TYPE_CHECKING:
     import numpy as np
@@ -68,27 +67,16 @@ class Baseline(msgspec.Struct, frozen=True):
     prediction: Prediction | None = None
 
 
-class _File(msgspec.Struct):
-    sha256: str
-
-
-class _Manifest(msgspec.Struct):
-    files: dict[str, _File]
-
-
 def read_baseline(release: Release) -> Baseline | None:
     """Return the baseline of *release*, ``None`` where it has none.
 
-    :raises StartError: it differs from ``release.json``, is of another schema, or does not fit the release's signature.
+    :raises StartError: it is of another schema, or does not fit the release's signature.
     """
-    path = os.path.join(_folder(release), "baseline.json")
-    manifest = msgspec.json.decode(
-        _read(os.path.join(_folder(release), "release.json"), release.digest), type=_Manifest
-    )
-    if "baseline.json" not in manifest.files:
+    if "baseline.json" not in release.files:
         return None
+    path = os.path.join(release.folder, "baseline.json")
     try:
-        found = msgspec.json.decode(_read(path, manifest.files["baseline.json"].sha256), type=Baseline)
+        found = msgspec.json.decode(read_file(path), type=Baseline)
     except (msgspec.DecodeError, ValueError, RecursionError) as exc:
         raise StartError(f"{path} is not a baseline: {exc}") from None
     if found.schema != SCHEMA:
@@ -97,24 +85,6 @@ def read_baseline(release: Release) -> Baseline | None:
     if fault:
         raise StartError(f"{path}: {fault}: make the release again")
     return found
-
-
-def _folder(release: Release) -> str:
-    folder = os.path.dirname(release.model_path)
-    while folder != os.path.dirname(folder) and not os.path.exists(os.path.join(folder, "release.json")):
-        folder = os.path.dirname(folder)
-    return folder
-
-
-def _read(path: str, sha256: str) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read()
-    except OSError as exc:
-        raise StartError(f"cannot read {path}: {exc.strerror}: fetch the release again") from None
-    if hashlib.sha256(data).hexdigest() != sha256.removeprefix("sha256:"):
-        raise StartError(f"{path} has changed since the release was made: fetch the release again")
-    return data
 
 
 def _fault(baseline: Baseline, release: Release) -> str | None:

@@ -7,6 +7,7 @@ import dataclasses
 import typing as t
 from collections.abc import Mapping
 
+from .errors import KeysPendingError
 from .logs import Log
 from .metrics import Counters, Row
 from .settings import Settings
@@ -25,7 +26,13 @@ class Gate(t.Protocol):
         """Return who asks ("" where nobody has to say).
 
         :raises RequestError: 401 (``www-authenticate``), 403, 429 (``retry-after``).
+        :raises KeysPendingError: it has to be asked again with :meth:`admit_later`.
         """
+
+    async def admit_later(
+        self, headers: Mapping[str, str], certificate: Mapping[str, t.Any] | None, pending: KeysPendingError
+    ) -> str:
+        """Wait for what *pending* tells of, then decide as :meth:`admit`."""
 
 
 class OpenGate:
@@ -34,7 +41,17 @@ class OpenGate:
     enabled = False
 
     def admit(self, headers: Mapping[str, str], certificate: Mapping[str, t.Any] | None) -> str:  # noqa: ARG002
+        """Return that nobody has to say who asks."""
         return ""
+
+    async def admit_later(
+        self,
+        headers: Mapping[str, str],
+        certificate: Mapping[str, t.Any] | None,
+        pending: KeysPendingError,  # noqa: ARG002
+    ) -> str:
+        """As :meth:`admit`: there is nothing to wait for."""
+        return self.admit(headers, certificate)
 
 
 @dataclasses.dataclass

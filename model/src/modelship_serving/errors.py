@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+
 
 class StartError(Exception):
     """The server cannot start; its message is the one line that the user sees on stderr (exit code 1)."""
@@ -21,3 +23,11 @@ class RequestError(Exception):
         self.header = header
         self.status = status
         self.message = message
+
+
+class KeysPendingError(RequestError):
+    """The token's key is not known yet and is being fetched; :meth:`.security.gate.Gate.admit_later` waits for it."""
+
+    def __init__(self, fetch: concurrent.futures.Future[None]) -> None:
+        super().__init__(503, "token: its key is being fetched, ask again", ("retry-after", "1"))
+        self.fetch = fetch

@@ -24,7 +24,7 @@ from .context import Context
 from .errors import RequestError
 from .http import Handler, Request, Response
 from .images import INVERT, MEDIA_TYPES, Picture, image_inputs, one_of, picture_of, to_pixels
-from .simple import Simple, answer_output
+from .simple import Simple, answer_output, no_number
 from .tensors import Array
 
 METHODS = ("occlusion", "integrated-gradients")
@@ -175,6 +175,8 @@ async def _explain(method: str, model: t.Any, picture: Picture, sample: Array, r
     make = occlusion if method == "occlusion" else integrated_gradients
     grid = await make(score, sample, empty, picture, float(answer[index]), budget)
     baseline = float((await score(empty))[0])
+    if not np.isfinite([float(answer[index]), baseline, *grid.flat]).all():
+        raise no_number(model)
     return Explanation(method, index, labels[index], float(answer[index]), baseline, grid, runs, model.release.digest)
 
 

@@ -19,17 +19,25 @@ import resource
 import socket
 import ssl
 import struct
+import time
 import typing as t
+from collections import OrderedDict
+from collections.abc import Sized
 
 from .errors import StartError
 from .logs import Log
 
 #: Connections that wait to be accepted; the kernel turns away more.
 _BACKLOG = 1024
-#: Open files that are no connections of HTTP: models, libraries, connections that are being told that there are too many.
-_OTHER_FILES = 512
+#: Open files that are no connections of HTTP: models, libraries, connections that are being told that there are too many or
+#: may make their handshake to be told.
+_OTHER_FILES = 1024
 #: Pause after the process has run out of file descriptors.
 _PAUSE_SECONDS = 0.5
+#: Handshakes count as connections. Where there are too many, one that has taken so long makes room for another; without
+#: such a one so many go on, as only after it a client can be told, or get the place of a connection that has one.
+_HANDSHAKE_SECONDS = 1.0
+_HANDSHAKES = 256
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python has no name for it
 #: Classic BPF over a TCP segment: drop it if the SYN flag (byte 13, bit 1) is set, pass it otherwise (linux/filter.h).
 _DROP_SYN = b"".join(
@@ -88,32 +96,50 @@ def allow_files(connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+class Protocols(t.Protocol):
+    """Makes the protocol of a connection, and knows how many there are."""
+
+    max_connections: int
+
+    def __call__(self) -> asyncio.BaseProtocol: ...
+
+    @property
+    def open(self) -> Sized:
+        """The connections."""
+
+    @property
+    def rejected(self) -> t.Callable[[str], None]:
+        """To be called with a reason of :data:`.metrics.REASONS` for a connection that is not wanted."""
+
+
 class Acceptor:
     """Accepts a listening socket's connections for one worker.
 
-    :param make: makes the protocol of a connection.
     :param most: connections accepted in one turn of the event loop. With several workers 1: an idle one takes the next.
     :param handshake_seconds: for TLS.
+    :param closing_seconds: for TLS, until a connection that is being closed is cut, whatever its client has read.
     """
 
     def __init__(
         self,
         listener: socket.socket,
-        make: t.Callable[[], asyncio.BaseProtocol],
+        make: Protocols,
         context: ssl.SSLContext | None,
         most: int,
         handshake_seconds: float,
         log: Log,
+        closing_seconds: float = 30.0,
     ) -> None:
         self._listener = listener
         self._make = make
         self._context = context
         self._most = most
-        self._seconds = handshake_seconds if context else None
+        self._seconds = (handshake_seconds, closing_seconds) if context else (None, None)
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._open = True
-        self._tasks: set[asyncio.Task[None]] = set()
+        #: Connections that have no protocol yet, the oldest first, and when they came.
+        self._tasks: OrderedDict[asyncio.Task[None], float] = OrderedDict()
 
     @property
     def connecting(self) -> bool:
@@ -150,18 +176,40 @@ class Acceptor:
                 self._loop.remove_reader(self._listener)
                 self._loop.call_later(_PAUSE_SECONDS, self._go_on)
                 return
+            if self._context is not None and not self._make_room():
+                self._make.rejected("connections")
+                connection.close()
+                continue
             connection.setblocking(False)
             task = self._loop.create_task(self._connect(connection))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = time.monotonic()
+            task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    def _make_room(self) -> bool:
+        """Return whether another handshake may begin."""
+        if len(self._tasks) + len(self._make.open) < self._make.max_connections:
+            return True
+        if self._tasks:
+            oldest = next(iter(self._tasks))
+            if time.monotonic() - self._tasks[oldest] > _HANDSHAKE_SECONDS:
+                del self._tasks[oldest]
+                oldest.cancel()
+                self._make.rejected("connections")
+                return True
+        return len(self._tasks) < _HANDSHAKES
 
     def _go_on(self) -> None:
         if self._open:
             self._loop.add_reader(self._listener, self._accept)
 
     async def _connect(self, connection: socket.socket) -> None:
+        handshake, closing = self._seconds
         # A client that breaks off the handshake, or knows no TLS, is its own concern.
         with contextlib.suppress(OSError):
             await self._loop.connect_accepted_socket(
-                self._make, connection, ssl=self._context, ssl_handshake_timeout=self._seconds
+                self._make,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=handshake,
+                ssl_shutdown_timeout=closing,
             )

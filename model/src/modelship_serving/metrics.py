@@ -48,7 +48,7 @@ _REASON_INDEX = {reason: index for index, reason in enumerate(REASONS)}
 #: Upper bounds of the batch size histogram, in samples.
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
-_IN_FLIGHT, _READY, _CONNECTIONS, _REQUESTS = 0, 1, 2, 3
+_IN_FLIGHT, _READY, _CONNECTIONS, _BEATS, _REQUESTS = range(5)
 _LATENCY = _REQUESTS + len(ENDPOINTS) * len(CODES)
 _SPAN = len(BUCKETS) + 2  # buckets, the one above them all, and the sum in nanoseconds
 _REJECTED = _LATENCY + len(ENDPOINTS) * _SPAN
@@ -104,12 +104,8 @@ class Counters:
         ]
         for endpoint, label in enumerate(ENDPOINTS):
             start = _LATENCY + endpoint * _SPAN
-            seen = 0
-            for bound, value in zip((*BUCKETS, "+Inf"), totals[start : start + _SPAN - 1], strict=True):
-                seen += value
-                lines.append(f'modelship_request_seconds_bucket{{endpoint="{label}",le="{bound}"}} {seen}')
-            lines.append(f'modelship_request_seconds_sum{{endpoint="{label}"}} {totals[start + _SPAN - 1] / 1e9}')
-            lines.append(f'modelship_request_seconds_count{{endpoint="{label}"}} {seen}')
+            cells = totals[start : start + _SPAN]
+            lines += _histogram("modelship_request_seconds", BUCKETS, cells, 1e9, f'endpoint="{label}"')
         lines += [
             "# HELP modelship_rejected_total Requests that were not answered as asked, by reason.",
             "# TYPE modelship_rejected_total counter",
@@ -143,13 +139,14 @@ class Counters:
         return ("\n".join(lines) + "\n").encode()
 
 
-def _histogram(name: str, bounds: tuple[float, ...], cells: list[int], unit: float) -> list[str]:
+def _histogram(name: str, bounds: tuple[float, ...], cells: list[int], unit: float, label: str = "") -> list[str]:
     """Lines of a histogram of its cells: one for each bound, the one above them all, and the sum."""
     lines, seen = [], 0
+    front, labels = (f"{label},", f"{{{label}}}") if label else ("", "")
     for bound, value in zip((*bounds, "+Inf"), cells, strict=False):
         seen += value
-        lines.append(f'{name}_bucket{{le="{bound}"}} {seen}')
-    return [*lines, f"{name}_sum {cells[-1] / unit:.12g}", f"{name}_count {seen}"]
+        lines.append(f'{name}_bucket{{{front}le="{bound}"}} {seen}')
+    return [*lines, f"{name}_sum{labels} {cells[-1] / unit:.12g}", f"{name}_count{labels} {seen}"]
 
 
 class Row:
@@ -175,6 +172,15 @@ class Row:
     def in_flight(self) -> int:
         """Requests that this worker handles now."""
         return int(self._cells[_IN_FLIGHT])
+
+    @property
+    def beats(self) -> int:
+        """What grows as long as the worker's event loop turns."""
+        return int(self._cells[_BEATS])
+
+    def beat(self) -> None:
+        """Say that the worker's event loop turns; to be called about every second."""
+        self._cells[_BEATS] += 1
 
     def begin(self) -> None:
         """Count a request in."""

@@ -61,7 +61,7 @@ class _Document:
         fields = self._model.fields
         self._picture = picture_of(fields[0]) if len(fields) == 1 else None
         small = sum(field.size for field in fields) <= _MOST_NUMBERS
-        self._sample = example(self._model) if small else None
+        self._sample = example(context) if small else None
 
     def whole(self) -> Schema:
         from .app import VERSION
@@ -70,7 +70,7 @@ class _Document:
         schemes: Schema = {}
         if settings.api_keys:
             schemes["key"] = {"type": "apiKey", "in": "header", "name": "x-api-key"}
-        if settings.api_keys or settings.jwt_jwks:
+        if settings.keyed:
             schemes["bearer"] = {
                 "type": "http",
                 "scheme": "bearer",

@@ -57,15 +57,19 @@ class Release:
     """A verified release.
 
     :param digest: ``sha256:<hex>`` of the bytes of ``release.json``.
+    :param folder: the release's own.
     :param format: ``litert`` or ``onnx``.
     :param model_path: absolute path of the model file.
+    :param files: paths of all its files, relative to its folder.
     """
 
     name: str
     digest: str
     format: str
+    folder: str
     model_path: str
     signature: Signature
+    files: frozenset[str]
 
     @property
     def version(self) -> str:
@@ -81,7 +85,7 @@ def load_release(folder: str) -> Release:
     :raises StartError: a file is missing or differs from ``release.json``, or the release is not one that can be served.
     """
     path = os.path.join(folder, "release.json")
-    data = _read(path, "set MODELSHIP_RELEASE to the folder of a release")
+    data = read_file(path, "set MODELSHIP_RELEASE to the folder of a release")
     digest = hashlib.sha256(data).hexdigest()
     name = os.path.basename(os.path.realpath(folder))
     if _HEX.fullmatch(name) and name != digest:
@@ -106,12 +110,18 @@ def load_release(folder: str) -> Release:
         name=manifest.name,
         digest=f"sha256:{digest}",
         format=manifest.model.format,
+        folder=folder,
         model_path=os.path.join(folder, manifest.model.path),
         signature=manifest.signature,
+        files=frozenset(manifest.files),
     )
 
 
-def _read(path: str, advice: str) -> bytes:
+def read_file(path: str, advice: str = "fetch the release again") -> bytes:
+    """Return the bytes of a release's file.
+
+    :raises StartError: it cannot be read.
+    """
     try:
         with open(path, "rb") as stream:
             return stream.read()

@@ -12,6 +12,7 @@ from .tensors import Field
 
 Schema = dict[str, t.Any]
 
+_NO_NUMBER = "`null` stands for what JSON has no number for, NaN and the infinities"
 #: What rounds to infinity by dtype, where the signature gives no range: the greatest finite value and half a step.
 _INFINITE = {"float16": 65520.0, "float32": 3.4028235677973366e38}
 
@@ -61,7 +62,7 @@ def _prediction(context: Context) -> Schema:
     model = context.models.default
     output, classifier = answer_output(model)
     if not classifier:
-        return {"result": {"description": "A number, or an array of the output's shape."}}
+        return {"result": {"description": f"A number, or an array of the output's shape; {_NO_NUMBER}."}}
     signature = model.release.signature
     count = signature.outputs[output].shape[1]
     found: Schema = {
@@ -70,8 +71,13 @@ def _prediction(context: Context) -> Schema:
     if signature.labels:
         found["label"] = {"enum": list(dict.fromkeys(signature.labels))}
     # Probabilities, or other scores where they do not add up to 1.
-    scores = "probabilities" if model.gives_probabilities(output) else "scores"
-    found[scores] = {"type": "array", "items": {"type": "number"}, "minItems": count, "maxItems": count}
+    number: Schema = {"type": "number"}
+    if model.gives_probabilities(output):
+        name = "probabilities"
+    else:
+        name = "scores"
+        number = {"type": ["number", "null"], "description": f"{_NO_NUMBER}."}
+    found[name] = {"type": "array", "items": number, "minItems": count, "maxItems": count}
     return found
 
 
@@ -87,7 +93,11 @@ def _v2_schemas(context: Context) -> Schema:
     # No data where a binary output was asked for: it follows the JSON.
     given = {
         **tensor,
-        "properties": {**tensor["properties"], "data": {"type": "array"}, "parameters": parameters},
+        "properties": {
+            **tensor["properties"],
+            "data": {"type": "array", "description": f"{_NO_NUMBER}; binary data has them."},
+            "parameters": parameters,
+        },
     }
     asked = obj({"name": {"enum": [spec.name for spec, _datatype in outputs]}}, optional={"parameters": parameters})
     inputs: Schema = {

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
@@ -14,10 +13,9 @@ import types
 import typing as t
 
 from .connections import Connections
-from .errors import StartError
 from .listener import Acceptor, allow_files, bind, turn_away_new_connections
 from .logs import Log
-from .metrics import Counters, SharedCells
+from .metrics import Counters, Row, SharedCells
 from .settings import Settings
 from .versions import Releases, load_releases
 
@@ -39,8 +37,9 @@ _PATIENCE, _CUT = 0.8, 0.95
 _ACCEPT_SECONDS = 0.2
 #: How often files of keys and certificates are looked at.
 _RENEW_SECONDS = 5.0
+#: A day: connections themselves end what is not read any more.
+_NEVER = 86400.0
 _ENDING = (signal.SIGTERM, signal.SIGINT)
-_HANDLED = (*_ENDING, signal.SIGHUP)
 
 
 def run(settings: Settings) -> int:
@@ -57,7 +56,13 @@ def run(settings: Settings) -> int:
     shared = _shared(settings, log)
     if settings.workers == 1:
         return serve(settings, shared, 0, log)
-    return _supervise(settings, shared, log)
+    from .supervisor import Supervisor
+
+    rows = [shared.counters.row(number) for number in range(settings.workers)]
+    supervisor = Supervisor(lambda number: serve(settings, shared, number, log), rows, log)
+    supervisor.run()
+    shared.ending[0] = 1
+    return supervisor.stop(settings.drain_seconds + 1)
 
 
 class Shared(t.NamedTuple):
@@ -93,12 +98,12 @@ def _shared(settings: Settings, log: Log) -> Shared:
 
         tls = server_context(settings)
         rpc_tls = server_context(settings, ("h2",)) if rpc_listener else None
-    if settings.api_keys or settings.jwt_jwks or settings.tls_client_ca or settings.rate_limit:
+    if settings.guarded or settings.rate_limit:
         from .security.gate import load_gate
 
         gate = load_gate(settings, log)
         counters.extra.append(gate.lines)
-    if os.path.exists(os.path.join(settings.release, "baseline.json")):
+    if "baseline.json" in releases.default.files:
         from .drift import load_drift
 
         drift = load_drift(releases.default, settings.workers)
@@ -157,7 +162,9 @@ async def _serve(app: App, context: Context, shared: Shared, worker: int, listen
         loop.add_signal_handler(number, stop.set)
     connections = Connections(app, settings, context.row.connections, context.row.rejected)
     most = 1 if settings.workers > 1 else 16
-    acceptor = Acceptor(shared.listener, connections, shared.tls, most, settings.read_seconds, log)
+    acceptor = Acceptor(
+        shared.listener, connections, shared.tls, most, settings.read_seconds, log, closing_seconds=_NEVER
+    )
     acceptor.start()
     rpc = None
     if shared.rpc_listener is not None:
@@ -178,7 +185,7 @@ async def _serve(app: App, context: Context, shared: Shared, worker: int, listen
                 tls.reload(log)
 
     loop.add_signal_handler(signal.SIGHUP, renew)
-    ticking = loop.create_task(_tick(app, connections, renew, settings))
+    ticking = loop.create_task(_tick(app, context.row, connections, renew, settings))
     parent = loop.create_task(_orphaned(shared, stop)) if settings.workers > 1 else None
     await stop.wait()
     await _drain(app, rpc, connections, acceptor, shared, settings.drain_seconds, log)
@@ -188,13 +195,14 @@ async def _serve(app: App, context: Context, shared: Shared, worker: int, listen
     return 0
 
 
-async def _tick(app: App, connections: Connections, renew: t.Callable[[], None], settings: Settings) -> None:
+async def _tick(app: App, row: Row, connections: Connections, renew: t.Callable[[], None], settings: Settings) -> None:
     """Do what is due by time, about every second."""
     due = 0.0
     pause = min(1.0, settings.read_seconds / 2, settings.idle_seconds / 2)
     while True:
         await asyncio.sleep(pause)
         app.tick()
+        row.beat()
         connections.sweep()
         if time.monotonic() >= due:
             due = time.monotonic() + _RENEW_SECONDS
@@ -244,86 +252,3 @@ async def _orphaned(shared: Shared, stop: asyncio.Event) -> None:
         await asyncio.sleep(1)
     shared.ending[0] = 1
     stop.set()
-
-
-class _Stop(Exception):  # noqa: N818 - a signal, not an error
-    """Raised in the supervisor by SIGTERM and SIGINT."""
-
-
-def _supervise(settings: Settings, shared: Shared, log: Log) -> int:
-    """Fork the workers, replace one that dies, pass SIGTERM on; return the exit code.
-
-    :raises StartError: a worker ended before it was ready.
-    """
-    workers: dict[int, tuple[int, float]] = {}
-    # Workers say here why they cannot start: all would say the same, so only the first is passed on.
-    reports_out, reports_in = os.pipe()
-    os.set_blocking(reports_out, False)
-
-    def start(number: int) -> None:
-        # Held back, so that a signal cannot find the child with its parent's handlers.
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                for name in _ENDING:
-                    signal.signal(name, _exit_now)
-                signal.signal(signal.SIGHUP, signal.SIG_IGN)
-                signal.pthread_sigmask(signal.SIG_SETMASK, held)
-                code = serve(settings, shared, number, log)
-            except StartError as exc:
-                os.write(reports_in, str(exc).encode()[:4000] + b"\n")
-            finally:
-                os._exit(code)
-        workers[pid] = (number, time.monotonic())
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-
-    def stop(_number: int, _frame: types.FrameType | None) -> None:
-        raise _Stop
-
-    def renew(_number: int, _frame: types.FrameType | None) -> None:
-        for pid in list(workers):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGHUP)
-
-    for name in _ENDING:
-        signal.signal(name, stop)
-    signal.signal(signal.SIGHUP, renew)
-    failure = None
-    try:
-        for number in range(settings.workers):
-            start(number)
-        while True:
-            pid, status = os.wait()
-            if pid not in workers:
-                continue  # as PID 1: an orphan that was ours to reap
-            number, since = workers.pop(pid)
-            code = os.waitstatus_to_exitcode(status)
-            if not shared.counters.row(number).ready:
-                # It cannot even start: no use in trying for ever.
-                failure = f"worker {number} ended with code {code} before it was ready"
-                break
-            log.error("worker ended, starting another", worker=number, code=code)
-            time.sleep(max(0.0, since + 1 - time.monotonic()))  # one that dies at once must not eat the machine
-            start(number)
-    except _Stop:
-        pass
-    for name in _ENDING:
-        signal.signal(name, signal.SIG_IGN)
-    shared.ending[0] = 1
-    for pid in workers:
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + settings.drain_seconds + 1
-    while workers and time.monotonic() < deadline:
-        pid, _status = os.waitpid(-1, os.WNOHANG)
-        workers.pop(pid, None)
-        if pid == 0:
-            time.sleep(0.02)
-    for pid in workers:
-        os.kill(pid, signal.SIGKILL)
-    if failure is not None:
-        with contextlib.suppress(BlockingIOError):
-            failure = os.read(reports_out, 4096).decode().splitlines()[0]
-        raise StartError(failure)
-    return 0

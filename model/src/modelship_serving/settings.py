@@ -77,6 +77,16 @@ class Settings:
     page: bool = True
     explain: bool = True
 
+    @property
+    def keyed(self) -> bool:
+        """Whether callers must show a key or a token."""
+        return bool(self.api_keys or self.jwt_jwks)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether callers must say who they are."""
+        return self.keyed or bool(self.tls_client_ca)
+
 
 #: Setting: least and greatest value. Its type is that of the default; the variable is ``MODELSHIP_`` and the name.
 _LIMITS: dict[str, tuple[float, float]] = {

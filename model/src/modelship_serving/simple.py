@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import typing as t
 from collections.abc import Awaitable
 
@@ -74,7 +75,7 @@ class Simple:
 
     A classifier's answer has ``result`` (the class), ``label`` (where the release has labels) and ``probabilities``
     (``scores`` where they are none); any other model's has ``result`` only (a number, or an array). Further outputs are in
-    ``outputs``, by name.
+    ``outputs``, by name. What JSON has no number for, NaN and the infinities, is ``null``.
 
     :param limit: most bytes of a decompressed body.
     :param headers: of every answer.
@@ -217,6 +218,9 @@ class Simple:
     def _answer(self, value: t.Any) -> dict[str, t.Any]:
         if not self._classifier:
             return {"result": value}
+        # One NaN makes the sum NaN; infinities of both signs do too.
+        if math.isnan(sum(value)) and any(map(math.isnan, value)):
+            raise no_number(self._model)
         result = value.index(max(value))
         if self._labels is None:
             return {"result": result, self._scores: value}
@@ -231,3 +235,9 @@ def answer_output(model: Model) -> tuple[int, bool]:
         if spec.dtype.startswith("float") and (classes == len(signature.labels) if signature.labels else classes > 1):
             return index, True
     return 0, False
+
+
+def no_number(model: Model) -> RequestError:
+    """Return the error of a classifier whose scores do not say anything: none is the greatest where one is no number."""
+    names = ", ".join(field.name for field in model.fields)
+    return RequestError(422, f"{names}: the model gives scores that are no numbers (NaN) for these values")

@@ -39,6 +39,7 @@ class Head:
     :ivar length: of the body in bytes, or :data:`CHUNKED`.
     :ivar connection: ``close``, ``keep-alive`` (asked for with HTTP/1.0), or "" (stays open).
     :ivar expects: the client waits for ``100 Continue``.
+    :ivar old: the client speaks HTTP/1.0.
     :ivar id: the request id that was given, or "".
     :ivar trace: trace context headers to pass on (https://www.w3.org/TR/trace-context/).
     :ivar trace_id: out of these, for logs.
@@ -52,6 +53,7 @@ class Head:
         "id",
         "length",
         "method",
+        "old",
         "path",
         "query",
         "timeout_ms",
@@ -77,7 +79,7 @@ class Head:
             raise RequestError(501, f"method '{self.method[:40]}': unknown")
         self.path, self.query = _split(target.decode())
         self.headers = headers = _headers(data[line.end() :])
-        old = minor == b"0"
+        self.old = old = minor == b"0"
         if not old and "host" not in headers:
             raise RequestError(400, "header host: missing")
         self.length = _length(headers, old)

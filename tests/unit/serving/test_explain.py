@@ -218,3 +218,18 @@ def test_the_heat_map_shows_both_signs_where_they_are():
 @pytest.mark.parametrize("shape", [(28, 28, 1), (300, 40, 3), (2, 500, 4)])
 def test_any_label_and_size_can_be_drawn(label: str, shape: tuple[int, ...]):
     assert render(np.zeros(shape, np.uint8), np.zeros((1, 1)), label, 1.0, "occlusion").startswith(b"\x89PNG")
+
+
+class Broken(Corner):
+    """Gives no number for what is all dark, as for the empty picture."""
+
+    async def infer(self, inputs: list[Any], *arguments: Any, **more: Any) -> list[Any]:
+        (scores,) = await super().infer(inputs, *arguments, **more)
+        return [np.where(scores[:, :1] == 0, np.nan, scores)]
+
+
+@pytest.mark.parametrize("method", explain.METHODS)
+def test_what_the_model_gives_no_numbers_for_is_told(method: str):
+    with pytest.raises(RequestError, match="no numbers") as caught:
+        ask(Broken(), f"method={method}&class=corner")
+    assert caught.value.status == 422

@@ -138,9 +138,22 @@ def test_examples_are_golden_samples_where_there_are_any(tmp_path: Path):
     golden = {"age": [20, 30], "measures": [[1, 2, 3], [4, 5, 6]], "b": [[True], [False]]}
     first, second = page.describe(context(TABLE, golden, tmp_path))["samples"]
     assert (first, second["age"]) == ({"age": 20, "measures": [1, 2, 3], "b": [True]}, 30)
-    assert example(context(TABLE, golden, tmp_path).models.default) == first
+    assert example(context(TABLE, golden, tmp_path)) == first
+    assert example(context(TABLE, golden, tmp_path, rate_limit=10.0)) == first
     (tmp_path / "golden.json").write_text("{}")
     assert page.describe(context(TABLE, folder=tmp_path))["samples"] == []
+
+
+@pytest.mark.parametrize("guard", ["api_keys", "jwt_jwks", "tls_client_ca"])
+def test_golden_samples_are_not_shown_where_callers_must_say_who_they_are(tmp_path: Path, guard: str):
+    golden = {"age": [23], "measures": [[1.25, 2, 3]], "b": [[True]]}
+    guarded = context(TABLE, golden, tmp_path, **{guard: "/etc/file"})
+    pages = extras.routes(guarded)
+    for path in ("/", "/docs", "/openapi.json"):
+        text = get(pages[path].handler, path).body.decode()
+        assert "1.25" in get(extras.routes(context(TABLE, golden, tmp_path))[path].handler, path).body.decode()
+        assert "1.25" not in text
+        assert "58" in text, "an example all the same"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from modelship_serving.errors import RequestError, StartError
 from modelship_serving.logs import Log
+from modelship_serving.security import jwt as security_jwt
 from modelship_serving.security.gate import Gate
 from modelship_serving.security.jwt import Tokens
 from modelship_serving.settings import Settings
@@ -256,3 +258,29 @@ def test_a_file_that_is_no_jwks_ends_the_start(tmp_path: Path, content: str):
     path.write_text(content)
     with pytest.raises(StartError, match="MODELSHIP_JWT_JWKS="):
         Tokens(settings(path))
+
+
+@pytest.mark.parametrize("what", [http.client.BadStatusLine("???"), b"[" * 100_000, b"\xff"])
+def test_whatever_an_issuer_answers_is_told_in_the_log(monkeypatch: pytest.MonkeyPatch, capfd: Any, what: Any):
+    def fetch(_url: str) -> bytes:
+        if isinstance(what, Exception):
+            raise what
+        return bytes(what)
+
+    monkeypatch.setattr(security_jwt, "_fetch", fetch)
+    tokens = Tokens(settings("https://issuer/keys"))
+    tokens.tick(Log("warning"))
+    until = time.monotonic() + 10
+    while tokens._fetch is not None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    event = json.loads(capfd.readouterr().err)
+    assert event["message"] == "JWKS cannot be fetched"
+    assert event["error"]
+
+
+def test_a_file_that_is_nested_without_end_is_no_jwks(tmp_path: Path):
+    path = tmp_path / "jwks.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(StartError, match="is no JWKS"):
+        Gate(settings(path), LOG)

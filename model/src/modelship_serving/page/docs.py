@@ -84,7 +84,7 @@ def _examples(context: Context, picture: bool) -> list[str]:
     model = context.models.default
     settings = context.settings
     tls = bool(settings.tls_cert)
-    key = ' -H "authorization: Bearer $KEY"' if settings.api_keys or settings.jwt_jwks else ""
+    key = ' -H "authorization: Bearer $KEY"' if settings.keyed else ""
     start = f"URL={'https' if tls else 'http'}://localhost:{settings.port}"
     if key:
         start += "\nKEY=…"
@@ -97,7 +97,7 @@ def _examples(context: Context, picture: bool) -> list[str]:
         parts += ["<p>A picture, PNG or JPEG of any size:</p>", _pre(curl)]
     size = sum(field.size for field in model.fields)
     if size <= _SHORT:
-        body = json.dumps({name: flat(values) for name, values in example(model).items()})
+        body = json.dumps({name: flat(values) for name, values in example(context).items()})
         call = f"""curl "$URL/predict"{key} -H "content-type: application/json" -d '{body}'"""
     else:
         numbers = ", ".join(f'"{field.name}": [{_fill(field)}] * {field.size}' for field in model.fields)
@@ -132,7 +132,7 @@ def _python(context: Context, protocol: str) -> str:
         lines.append(f'tensor = client.InferInput("{field.name}", {shape}, "{field.datatype}")')
         lines.append(f'tensor.set_data_from_numpy(np.full({shape}, {_fill(field)}, "{dtype}"))')
         lines.append("inputs.append(tensor)")
-    headers = ', headers={"authorization": "Bearer …"}' if settings.api_keys or settings.jwt_jwks else ""
+    headers = ', headers={"authorization": "Bearer …"}' if settings.keyed else ""
     lines.append(f'answer = server.infer("{model.release.name}", inputs{headers})')
     lines.append(f'print(answer.as_numpy("{model.release.signature.outputs[0].name}"))')
     return "\n".join(lines)

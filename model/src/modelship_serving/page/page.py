@@ -103,6 +103,6 @@ def describe(context: Context) -> dict[str, t.Any]:
             "draw": dark_background(model),
         },
         "explain": context.settings.explain and classifier and picture is not None,
-        "samples": golden_samples(model, _EXAMPLES, _NUMBERS),
-        "sample": None if picture else example(model),
+        "samples": golden_samples(context, _EXAMPLES, _NUMBERS),
+        "sample": None if picture else example(context),
     }

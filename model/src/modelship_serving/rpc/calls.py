@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from .. import metrics
 from ..context import Context
-from ..errors import RequestError
+from ..errors import KeysPendingError, RequestError
 from .hpack import encode, encode_indexed, literal
 from .http2 import Connection
 from .outgoing import Stream
@@ -164,9 +164,10 @@ class Calls:
         elif self._gate is not None and not t.cast(Method, head.method).public:
             try:
                 self._gate.admit(head.headers, connection.certificate)
+            except KeysPendingError as exc:
+                stream.state = exc
             except RequestError as exc:
-                if not hasattr(exc, "fetch"):
-                    self._failed(connection, stream, exc)
+                self._failed(connection, stream, exc)
                 stream.state = exc
 
     def check(self, connection: Connection, stream: Stream) -> None:

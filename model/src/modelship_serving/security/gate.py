@@ -10,7 +10,7 @@ import time
 import typing as t
 from collections.abc import Mapping
 
-from ..errors import RequestError, StartError
+from ..errors import KeysPendingError, RequestError, StartError
 from ..logs import Log
 from ..metrics import SharedCells
 from ..settings import Settings
@@ -39,14 +39,6 @@ _PATIENCE_SECONDS = 3.0
 _CHALLENGE = ("www-authenticate", 'Bearer realm="modelship"')
 _BAD_TOKEN = ("www-authenticate", 'Bearer realm="modelship", error="invalid_token"')
 _NOTHING: tuple[str, float] = ("", 0.0)
-
-
-class KeysPendingError(RequestError):
-    """The token's key is not known yet and is being fetched; :meth:`Gate.admit_later` waits for it."""
-
-    def __init__(self, fetch: t.Any) -> None:
-        super().__init__(503, "token: its key is being fetched, ask again", ("retry-after", "1"))
-        self.fetch = fetch
 
 
 class Gate:

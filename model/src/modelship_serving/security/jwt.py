@@ -172,8 +172,10 @@ class Tokens:
     def _run_fetch(self, future: concurrent.futures.Future[None], log: Log) -> None:
         try:
             self._take(self._parsed(_fetch(self._source)), log)
-        except (OSError, StartError, ValueError) as exc:
-            log.warning("JWKS cannot be fetched", url=self._source, error=str(exc), keys_kept=len(self._keys))
+        except Exception as exc:  # noqa: BLE001 - whatever the other server says, it is told in the log, and the keys stay
+            log.warning(
+                "JWKS cannot be fetched", url=self._source, error=str(exc) or repr(exc), keys_kept=len(self._keys)
+            )
         finally:
             self._fetch = None
             future.set_result(None)
@@ -190,7 +192,7 @@ class Tokens:
         try:
             items = json.loads(raw)["keys"]
             found = {str(item.get("kid", "")): key for item in items if (key := self._usable(item))}
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise StartError(
                 f"MODELSHIP_JWT_JWKS='{self._source}' is no JWKS ({type(exc).__name__}): expected a list 'keys'"
             ) from exc
@@ -229,7 +231,8 @@ class Tokens:
 def _fetch(url: str) -> bytes:
     """Return what *url* answers.
 
-    :raises OSError, ValueError: it does not answer 200 over https, in time, with at most a megabyte.
+    :raises OSError, ValueError, http.client.HTTPException: it does not answer 200 over https, in time, with at most a
+        megabyte.
     """
     import urllib.request
 

@@ -1,0 +1,255 @@
+"""How connections end: not before a client has read its answer, and soon where it wants none."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("msgspec", reason="the serving runtime's dependencies are not installed here")
+
+from modelship_serving import ends, listener
+from tests.certificates import Authority
+
+from .http_server import HUGE, Client, Running, over_sockets, running, until
+
+GET = b"GET /get HTTP/1.1\r\nhost: x\r\n\r\n"
+WAIT = b"POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+LAST_HUGE = b"GET /huge HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ends, "_LINGER", 0.2)
+    monkeypatch.setattr(ends, "_SETTLE_NS", 200_000_000)
+    monkeypatch.setattr(listener, "_HANDSHAKE_SECONDS", 0.2)
+
+
+def secure(folder: Path) -> tuple[dict[str, str], ssl.SSLContext]:
+    """The settings of a server with TLS, and what its client needs."""
+    authority = Authority(folder)
+    certificate, key = authority.issue("server")
+    context = ssl.create_default_context(cafile=str(authority.ca))
+    return {"tls_cert": str(certificate), "tls_key": str(key)}, context
+
+
+# --- slow readers ---
+
+
+@over_sockets(idle_seconds=0.5)
+async def test_a_slow_reader_gets_its_last_answer_whole(server: Running):
+    client = await server.open_slow()
+    client.writer.write(LAST_HUGE)
+    assert await client.slowly(1.5) > HUGE
+    old = await server.open_slow()
+    old.writer.write(b"GET /huge HTTP/1.0\r\n\r\n")
+    assert await old.slowly(1.5) > HUGE
+
+
+@over_sockets(idle_seconds=0.5)
+async def test_a_slow_reader_keeps_its_connection(server: Running):
+    client = await server.open_slow()
+    client.writer.write(LAST_HUGE.replace(b"close", b"x") + LAST_HUGE)
+    assert await client.slowly(1) > 2 * HUGE
+
+
+@over_sockets(idle_seconds=5)
+async def test_a_reader_that_pauses_gets_its_answer_while_the_server_drains(server: Running):
+    server.app.drain()
+    client = await server.open_slow()
+    client.writer.write(LAST_HUGE.replace(b"close", b"x"))
+    await client.reader.readexactly(1000)
+    await asyncio.sleep(0.6)
+    assert await client.slowly(0.1) > HUGE - 1000
+
+
+@over_sockets(idle_seconds=0.3)
+async def test_a_client_that_reads_no_more_is_cut(server: Running):
+    clients = [await server.open_slow() for _number in range(2)]
+    for client, request in zip(clients, (LAST_HUGE, LAST_HUGE.replace(b"close", b"x")), strict=True):
+        client.writer.write(request)
+        await client.reader.readexactly(1000)
+    await until(lambda: len(server.connections.open) == 2)
+    began = time.monotonic()
+    await until(lambda: not server.connections.open)
+    assert 0.1 < time.monotonic() - began < 3
+
+
+def test_a_slow_reader_gets_its_last_answer_whole_over_tls(tmp_path: Path):
+    async def run() -> None:
+        settings, tls = secure(tmp_path)
+        async with running(**settings, idle_seconds=0.5) as server:
+            client = await server.open_slow(tls)
+            client.writer.write(LAST_HUGE)
+            assert await client.slowly(1.5) > HUGE
+            # One that answers the end with nothing is not waited for.
+            silent = await server.open(ssl=tls, server_hostname="localhost")
+            silent.writer.write(GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+            await silent.answer()
+            await until(lambda: not server.connections.open)
+
+    asyncio.run(run())
+
+
+# --- clients that send no more ---
+
+
+@over_sockets()
+async def test_whoever_sends_no_more_gets_the_answers_to_what_was_sent(server: Running):
+    for version, interim in ((b"1.1", b"HTTP/1.1 100 Continue\r\n\r\n"), (b"1.0\r\nconnection: keep-alive", b"")):
+        server.gate.clear()
+        client = await server.open()
+        client.writer.write((WAIT + GET).replace(b"1.1", version))
+        client.writer.write_eof()
+        await until(lambda: server.context.row.in_flight == 1)
+        await asyncio.sleep(0.1)
+        server.gate.set()
+        answers = await client.rest()
+        assert answers.startswith(interim + b"HTTP/1.1 200 OK\r\n")
+        assert answers.count(b"HTTP/1.1 200 OK\r\n") == 2
+        assert answers.endswith(b"got")
+        await until(lambda: not server.connections.open)
+    assert server.count('modelship_rejected_total{reason="client_left"}') == 0
+
+
+@over_sockets()
+async def test_without_an_answer_to_come_the_end_of_a_client_is_that_of_its_connection(server: Running):
+    for data in (b"", GET, GET[:-2], b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\na"):
+        client = await server.open()
+        client.writer.write(data)
+        client.writer.write_eof()
+        assert (await client.rest()).endswith(b"got") == (data == GET)
+        await until(lambda: not server.connections.open)
+
+
+@over_sockets()
+async def test_whoever_is_gone_altogether_is_not_waited_for(server: Running):
+    gone = socket.create_connection(("127.0.0.1", server.port))
+    gone.sendall(WAIT)
+    await until(lambda: server.context.row.in_flight == 1)
+    gone.close()
+    await until(lambda: server.context.row.in_flight == 0)
+    assert server.count('modelship_rejected_total{reason="client_left"}') == 1
+
+
+# --- all places taken ---
+
+
+def leave_alone() -> None:
+    """From now on all connections count as busy, however slow this machine is."""
+    ends._SETTLE_NS = 60_000_000_000  # until the fixture takes it back
+
+
+async def answered_at_once(client: Client) -> bool:
+    client.writer.write(GET)
+    return (await asyncio.wait_for(client.answer(), 2))[0] == 200
+
+
+@over_sockets(read_seconds=0.3, idle_seconds=30.0)
+async def test_a_first_request_must_come_soon(server: Running):
+    """A connection that has brought one may then wait."""
+    client, silent, hardly = [await server.open() for _number in range(3)]
+    assert await answered_at_once(client)
+    hardly.writer.write(b"\r\n")
+    for _step in range(5):
+        await asyncio.sleep(0.1)
+        if not hardly.reader.at_eof():
+            hardly.writer.write(b"\r\n")
+    assert await silent.rest() == b""
+    with pytest.raises((AssertionError, ConnectionError)):
+        assert await hardly.rest() == b""
+    assert await answered_at_once(client)
+
+
+@over_sockets(max_connections=20, read_seconds=30.0)
+async def test_silent_connections_keep_nobody_out(server: Running):
+    silent = [await server.open() for _number in range(20)]
+    await until(lambda: len(server.connections.open) == 20)
+    await asyncio.sleep(0.3)
+    newcomers = [await server.open() for _number in range(20)]
+    for client in newcomers:
+        assert await answered_at_once(client)
+    assert len(server.connections.open) == 20
+    for each in silent:
+        assert await each.rest() == b""
+    # They themselves are left alone as long as they ask.
+    leave_alone()
+    assert (await server.ask(GET)).startswith(b"HTTP/1.1 503 ")
+    for client in newcomers:
+        assert await answered_at_once(client)
+    assert server.count('modelship_rejected_total{reason="connections"}') == 21
+
+
+@over_sockets(max_connections=4, read_seconds=30.0)
+async def test_who_goes_first(server: Running):
+    idle, silent, late, busy = [await server.open() for _number in range(4)]
+    assert await answered_at_once(idle)
+    late.writer.write(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\na")
+    busy.writer.write(WAIT)
+    await until(lambda: server.context.row.in_flight == 2)
+    await asyncio.sleep(0.3)
+    newcomers = [await server.open() for _number in range(3)]
+    for client, gone in zip(newcomers, (silent, late, idle), strict=True):
+        assert await answered_at_once(client)
+        assert await gone.rest() == b""
+    leave_alone()
+    assert (await server.ask(GET)).startswith(b"HTTP/1.1 503 ")
+    server.gate.set()
+    assert (await busy.answer())[2] == b"waited"
+
+
+@over_sockets(max_connections=20, read_seconds=30.0)
+async def test_connections_that_dribble_keep_nobody_out(server: Running):
+    slow = [await server.open() for _number in range(20)]
+    for number, client in enumerate(slow):
+        length = b"content-length: 900\r\n\r\n" if number % 2 else b""
+        client.writer.write(b"POST /echo HTTP/1.1\r\nhost: x\r\n" + length)
+    for _step in range(6):
+        await asyncio.sleep(0.05)
+        for client in slow:
+            client.writer.write(b"a")
+    newcomers = [await server.open() for _number in range(20)]
+    for client in newcomers:
+        assert await answered_at_once(client)
+    assert server.context.row.in_flight == 0
+
+
+@over_sockets(max_connections=2, read_seconds=30.0)
+async def test_those_that_are_turned_away_take_no_place(server: Running):
+    leave_alone()
+    first, second = await server.open(), await server.open()
+    for client in (first, second):
+        assert await answered_at_once(client)
+    told = [await server.open() for _number in range(3)]
+    for client in told:
+        assert (await client.answer())[0] == 503
+    first.writer.close()
+    await until(lambda: len(server.connections.open) - server.connections.turned_away == 1)
+    assert await answered_at_once(await server.open())
+    await until(lambda: server.connections.turned_away == 0)
+
+
+def test_handshakes_that_never_end_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(listener, "_HANDSHAKES", 2)
+
+    async def run() -> None:
+        settings, tls = secure(tmp_path)
+        async with running(**settings, max_connections=4, read_seconds=30.0) as server:
+            silent = [await server.open() for _number in range(12)]
+            await until(lambda: server.count('modelship_rejected_total{reason="connections"}') == 8)
+            await asyncio.sleep(0.3)
+            newcomers = [await server.open(ssl=tls, server_hostname="localhost") for _number in range(4)]
+            for client in newcomers:
+                assert await answered_at_once(client)
+            for each in silent:
+                assert await each.rest() == b""
+            leave_alone()
+            # All have their place: one more can make its handshake, and is told.
+            last = await server.open(ssl=tls, server_hostname="localhost")
+            assert (await last.answer())[0] == 503
+
+    asyncio.run(run())
