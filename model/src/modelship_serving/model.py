@@ -13,6 +13,7 @@ import numpy as np
 
 from .backends import load_backend
 from .batching import INLINE_SECONDS, Meter, Plan, Queue
+from .budget import Budget
 from .errors import RequestError, StartError
 from .logs import Log, captured_stderr
 from .release import Release
@@ -38,10 +39,13 @@ class Model:
 
     :param settings: how many workers share the machine's cores, and the limits of queue and batches.
     :param meter: counts batches and refusals.
+    :param budget: of the worker, for what waits; its own where there is none.
     :raises StartError: the model cannot be loaded or does not fit its signature.
     """
 
-    def __init__(self, release: Release, settings: Settings, meter: Meter, log: Log) -> None:
+    def __init__(
+        self, release: Release, settings: Settings, meter: Meter, log: Log, budget: Budget | None = None
+    ) -> None:
         self.release = release
         self.version = release.version
         self.fields = [Field(spec) for spec in release.signature.inputs]
@@ -65,7 +69,8 @@ class Model:
                 self._backend.batches = False
                 log.info("samples are run one by one: in a batch their outputs would be others", release=release.digest)
             self.plan = self._plan(settings.max_batch, settings.batch_delay_ms / 1000)
-        self._queue = Queue(self.run, self._observe, self.plan, settings.max_queue, meter)
+        self.budget = budget or Budget(settings.most_held, meter.rejected)
+        self._queue = Queue(self.run, self._observe, self.plan, settings.max_queue, meter, self.budget)
         self._spent = 0.0
         self._counted = self.plan.single >= _COUNTED_SECONDS
         plan = self.plan

@@ -77,6 +77,11 @@ class Settings:
     page: bool = True
     explain: bool = True
 
+    @property
+    def most_held(self) -> int:
+        """Bytes that requests may take of a worker's memory while they come in (by HTTP, by gRPC), and while they wait."""
+        return max(64 << 20, 4 * self.max_body_bytes)
+
 
 #: Setting: least and greatest value. Its type is that of the default; the variable is ``MODELSHIP_`` and the name.
 _LIMITS: dict[str, tuple[float, float]] = {
