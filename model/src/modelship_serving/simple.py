@@ -120,6 +120,10 @@ class Simple:
         return compressed(request, Response(self._body(outputs, count), headers=self._headers))
 
     async def _picture(self, request: Request, media: str) -> Response:
+        # The picture itself is not kept while its numbers wait for the model.
+        return await self._later(request, await self._read_picture(request, media), None)
+
+    async def _read_picture(self, request: Request, media: str) -> list[Array]:
         data = content(request, self._limit)
         if media == "multipart/form-data":
             _name, data = form_file(request, data)
@@ -127,8 +131,7 @@ class Simple:
             raise unexpected_type(request, f"application/json, multipart/form-data, {', '.join(PICTURES)}")
         from .images import image_inputs  # Pillow: not before there is a picture
 
-        arrays = await image_inputs(data, request.query, self._model)
-        return await self._later(request, arrays, None)
+        return await image_inputs(data, request.query, self._model)
 
     def _body(self, outputs: list[Array], count: int | None) -> bytes:
         answers = [self._answer(value) for value in outputs[self._output].tolist()]
@@ -194,12 +197,7 @@ class Simple:
         flats = [field.flatten(sample, field.shape, place) for sample, place in zip(samples, places, strict=True)]
         if len(flats) == 1:
             return field.array(flats[0], 1, places[0])
-        try:
-            return field.array([value for flat in flats for value in flat], len(flats))
-        except RequestError:
-            for flat, place in zip(flats, places, strict=True):
-                field.array(flat, 1, place)  # raises for the first one at fault, by its own name
-            raise
+        return field.array([value for flat in flats for value in flat], len(flats), places)
 
     def _names(self) -> str:
         return ", ".join(f"'{field.name}'" for field in self._fields)
