@@ -57,6 +57,7 @@ class Release:
     """A verified release.
 
     :param digest: ``sha256:<hex>`` of the bytes of ``release.json``.
+    :param folder: the release's own.
     :param format: ``litert`` or ``onnx``.
     :param model_path: absolute path of the model file.
     """
@@ -64,6 +65,7 @@ class Release:
     name: str
     digest: str
     format: str
+    folder: str
     model_path: str
     signature: Signature
 
@@ -106,6 +108,7 @@ def load_release(folder: str) -> Release:
         name=manifest.name,
         digest=f"sha256:{digest}",
         format=manifest.model.format,
+        folder=folder,
         model_path=os.path.join(folder, manifest.model.path),
         signature=manifest.signature,
     )
