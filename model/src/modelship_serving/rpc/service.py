@@ -15,18 +15,14 @@ from ..context import Context
 from ..errors import RequestError
 from ..model import Model
 from ..tensors import Array
-from ..v2 import (
+from ..v2 import Inference, Wanted, classes_of, model_metadata, server_metadata
+from ..v2_request import (
     FlatRequest,
     FlatTensor,
-    Inference,
     InferRequest,
     OutputAsked,
     Tensor,
-    Wanted,
-    classes_of,
-    model_metadata,
     no_shared_memory,
-    server_metadata,
     sooner,
     timeout_of,
 )
