@@ -7,6 +7,7 @@ request had them: ``raw_output_contents`` for ``raw_input_contents``, typed cont
 
 from __future__ import annotations
 
+import math
 import typing as t
 from collections.abc import Awaitable
 
@@ -14,10 +15,9 @@ from .. import binary
 from ..context import Context
 from ..errors import RequestError
 from ..model import Model
-from ..tensors import Array
+from ..tensors import Array, Field
 from ..v2 import Inference, Wanted, classes_of, model_metadata, server_metadata
 from ..v2_request import (
-    FlatRequest,
     FlatTensor,
     InferRequest,
     OutputAsked,
@@ -169,7 +169,7 @@ class RpcInference(Inference):
             tensors, data = self._raw_tensors(message, request)
             arrays, count = self._arrays(InferRequest(tensors, request.id), b"", data, 0, wanted)
         else:
-            asked = FlatRequest(self._typed_tensors(request), request.id)
+            asked = InferRequest(self._typed_tensors(request), request.id)
             arrays, count = self._arrays(asked, b"", b"", -1, wanted)
         results = self._model.infer_now(arrays, count)
         if results is None:
@@ -212,14 +212,20 @@ class RpcInference(Inference):
             tensors.append(Tensor(tensor.name, tensor.shape, tensor.datatype, parameters))
         return tensors, b"".join([message[start:stop] for start, stop in places])
 
-    def _typed_tensors(self, request: messages.InferRequest) -> list[FlatTensor]:
+    def _typed_tensors(self, request: messages.InferRequest) -> list[Tensor]:
         tensors = []
         for tensor in request.inputs:
             no_shared_memory(tensor.name[:40], tensor.parameters)
-            contents = tensor.contents
-            numbers = [] if contents is None else contents.numbers(tensor.name[:40], tensor.datatype).tolist()
-            tensors.append(FlatTensor(tensor.name, tensor.shape, tensor.datatype, numbers))
+            contents = tensor.contents or messages.Contents(b"", [])
+            tensors.append(Tensor(tensor.name, tensor.shape, tensor.datatype, None, contents))
         return tensors
+
+    def _numbers(self, tensor: Tensor | FlatTensor, field: Field, shape: tuple[int, ...]) -> Array:
+        # Only now: unpacked they take up to eight times as much memory, and datatype and shape may have been wrong.
+        contents: messages.Contents = tensor.data  # type: ignore[assignment]
+        array = field.narrowed(contents.numbers(field.name, field.datatype, math.prod(shape)))
+        field.check(array)
+        return array.reshape(shape)
 
     def _message(self, results: list[Array], name: str, wanted: list[Wanted], raw: bool) -> bytes:
         """Return the ``ModelInferResponse``."""
