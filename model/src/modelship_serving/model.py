@@ -203,6 +203,29 @@ class Model:
         """Begin another turn of the event loop."""
         self._spent = 0.0
 
+    def submit(
+        self,
+        inputs: list[Array],
+        count: int,
+        deadline: float | None = None,
+        request_id: str = "",
+        quiet: bool = False,
+    ) -> asyncio.Future[list[Array]]:
+        """Have the model run on *count* samples in the turn of this request; what there is no room for is refused at once.
+
+        :param deadline: ``time.monotonic()`` after which the answer is not wanted any more.
+        :param request_id: for the log.
+        :param quiet: these are no client's inputs (an explanation's): the observers are not to see them.
+        :raises RequestError: 503 the queue is full; out of the future: 504 the deadline is over, 422 the model cannot digest
+            the values.
+        """
+        try:
+            return self._queue.submit(inputs, count, deadline, quiet)
+        except RequestError as exc:
+            if self._log.debugging:
+                self._log.debug("not run", request_id=request_id, reason=exc.message)
+            raise
+
     async def infer(
         self,
         inputs: list[Array],
@@ -211,22 +234,9 @@ class Model:
         request_id: str = "",
         quiet: bool = False,
     ) -> list[Array]:
-        """Run the model on *count* samples, at once or in the turn of this request.
-
-        :param deadline: ``time.monotonic()`` after which the answer is not wanted any more.
-        :param request_id: for the log.
-        :param quiet: these are no client's inputs (an explanation's): the observers are not to see them.
-        :raises RequestError: 503 the queue is full, 504 the deadline is over, 422 the model cannot digest the values.
-        """
+        """Run the model at once or in the turn of this request; see :meth:`submit`."""
         outputs = None if quiet else self.infer_now(inputs, count)
-        if outputs is not None:
-            return outputs
-        try:
-            return await self._queue.submit(inputs, count, deadline, quiet)
-        except RequestError as exc:
-            if self._log.debugging:
-                self._log.debug("not run", request_id=request_id, reason=exc.message)
-            raise
+        return outputs if outputs is not None else await self.submit(inputs, count, deadline, request_id, quiet)
 
     def _observe(self, inputs: list[Array], outputs: list[Array]) -> None:
         for observer in self.observers:

@@ -112,16 +112,18 @@ class Simple:
         arrays, count = self.read(body)
         outputs = self._model.infer_now(arrays, count or 1)
         if outputs is None:
-            return self._later(request, arrays, count)
+            # Queued now, not in a task: until that runs, others may have been read that take as much memory.
+            pending = self._model.submit(arrays, count or 1, request.deadline, request.id)
+            return self._later(request, pending, count)
         return compressed(request, Response(self._body(outputs, count), headers=self._headers))
 
-    async def _later(self, request: Request, arrays: list[Array], count: int | None) -> Response:
-        outputs = await self._model.infer(arrays, count or 1, request.deadline, request.id)
-        return compressed(request, Response(self._body(outputs, count), headers=self._headers))
+    async def _later(self, request: Request, pending: Awaitable[list[Array]], count: int | None) -> Response:
+        return compressed(request, Response(self._body(await pending, count), headers=self._headers))
 
     async def _picture(self, request: Request, media: str) -> Response:
         # The picture itself is not kept while its numbers wait for the model.
-        return await self._later(request, await self._read_picture(request, media), None)
+        arrays = await self._read_picture(request, media)
+        return await self._later(request, self._model.infer(arrays, 1, request.deadline, request.id), None)
 
     async def _read_picture(self, request: Request, media: str) -> list[Array]:
         data = content(request, self._limit)

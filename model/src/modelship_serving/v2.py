@@ -170,7 +170,9 @@ class Inference:
         name = None if asked is None else asked.id
         results = self._model.infer_now(arrays, count)
         if results is None:
-            return self._later(request, arrays, count, deadline, name, wanted)
+            # Queued now, not in a task: until that runs, others may have been read that take as much memory.
+            pending = self._model.submit(arrays, count, deadline, request.id)
+            return self._later(request, pending, name, wanted)
         return compressed(request, self._answer(results, name, wanted))
 
     def _again(self, request: Request, known: _Known, body: bytes, at: int) -> Response | Awaitable[Response]:
@@ -181,7 +183,8 @@ class Inference:
         results = self._model.infer_now(arrays, known.samples)
         if results is None:
             deadline = sooner(request.deadline, known.timeout)
-            return self._later(request, arrays, known.samples, deadline, None, known.wanted)
+            pending = self._model.submit(arrays, known.samples, deadline, request.id)
+            return self._later(request, pending, None, known.wanted)
         if known.prefix is None:
             return compressed(request, self._answer(results, None, known.wanted))
         prefix, headers = known.prefix
@@ -189,16 +192,9 @@ class Inference:
         return compressed(request, Response(body, 200, _BINARY, headers))
 
     async def _later(
-        self,
-        request: Request,
-        arrays: list[Array],
-        count: int,
-        deadline: float | None,
-        name: str | None,
-        wanted: list[Wanted],
+        self, request: Request, pending: Awaitable[list[Array]], name: str | None, wanted: list[Wanted]
     ) -> Response:
-        results = await self._model.infer(arrays, count, deadline, request.id)
-        return compressed(request, self._answer(results, name, wanted))
+        return compressed(request, self._answer(await pending, name, wanted))
 
     # --- the request -----------------------------------------------------------------------------------------------
 

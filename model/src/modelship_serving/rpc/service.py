@@ -173,7 +173,7 @@ class RpcInference(Inference):
             arrays, count = self._arrays(asked, b"", b"", -1, wanted)
         results = self._model.infer_now(arrays, count)
         if results is None:
-            return self._infer_later(arrays, count, deadline, call.id, request.id, wanted, raw)
+            return self._infer_later(self._model.submit(arrays, count, deadline, call.id), request.id, wanted, raw)
         return self._message(results, request.id, wanted, raw)
 
     def again(self, seen: _Seen, message: bytes, call: Call) -> bytes | Awaitable[bytes]:
@@ -181,21 +181,14 @@ class RpcInference(Inference):
         arrays = [seen.slot.read(message, seen.start)]
         results = self._model.infer_now(arrays, seen.samples)
         if results is None:
-            return self._infer_later(arrays, seen.samples, call.deadline, call.id, "", self._all_raw, True)
+            pending = self._model.submit(arrays, seen.samples, call.deadline, call.id)
+            return self._infer_later(pending, "", self._all_raw, True)
         return self._message(results, "", self._all_raw, True)
 
     async def _infer_later(
-        self,
-        arrays: list[Array],
-        count: int,
-        deadline: float | None,
-        call_id: str,
-        request_id: str,
-        wanted: list[Wanted],
-        raw: bool,
+        self, pending: Awaitable[list[Array]], request_id: str, wanted: list[Wanted], raw: bool
     ) -> bytes:
-        results = await self._model.infer(arrays, count, deadline, call_id)
-        return self._message(results, request_id, wanted, raw)
+        return self._message(await pending, request_id, wanted, raw)
 
     def _raw_tensors(self, message: bytes, request: messages.InferRequest) -> tuple[list[Tensor], bytes]:
         """Return the tensors as :class:`.v2.Inference` takes those with binary data, and the bytes of all of them."""
