@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -35,6 +37,12 @@ grpc = pytest.importorskip("grpc")
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")
 
 pytestmark = pytest.mark.integration
+
+
+def resident(server: Server) -> int:
+    """Bytes of memory that the server's process takes."""
+    return int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
 
 IMAGES = np.array(GREEN + RED, "float32").reshape(2, 2, 2, 1)
 GRPC = "MODELSHIP_GRPC_PORT"
@@ -221,6 +229,8 @@ IMAGE = {"name": "image", "datatype": "FP32", "shape": [1, 2, 2, 1]}
             "image: shared memory is not supported",
         ),
         (request(parameters={"timeout": {"int64_param": -1}}), "parameters: timeout"),
+        (request(outputs=[{"name": "probabilities"}] * 2), "outputs[1]: 'probabilities' is given twice"),
+        (request(id="x" * 1025), "id: 1025 characters, at most 1024"),
     ],
 )
 def test_requests_that_are_none(both: Both, bad: Any, message: str):
@@ -251,6 +261,20 @@ def test_metadata_of_answers(both: Both):
             assert (reply.headers["x-request-id"], reply.headers["traceparent"]) == ("mine", trace)
         made = {client.call("ServerLive").headers["x-request-id"] for _ in range(3)}
         assert len(made) == 3
+        # So it is with a refusal, whatever is refused and why.
+        for method, more in (
+            ("Nothing", {}),
+            ("ModelInfer", {}),
+            ("ServerLive", {"grpc_timeout": "soon"}),
+            ("ServerLive", {"x_request_id": "x" * 200}),
+            ("ServerLive", {"te": "trailers"}),
+        ):
+            reply = client.call(method, b"\xff", **more)
+            assert reply.headers["modelship-release"] == both.server.digest
+            made.add(reply.headers["x-request-id"])
+        assert len(made) == 8
+        assert all(len(one) < 30 for one in made)
+        assert client.call("ModelInfer", b"\xff", x_request_id="mine").headers["x-request-id"] == "mine"
 
 
 def test_calls_that_are_none(both: Both):
@@ -270,7 +294,26 @@ def test_calls_that_are_none(both: Both):
         stream = client._next
         fields = raw.encode([(":method", "GET"), (":scheme", "http"), (":path", "/")])
         client.send(raw.frame(raw.HEADERS, raw.END_HEADERS | raw.END_STREAM, stream, fields))
-        assert client.answer(stream).headers[":status"] == "405"
+        reply = client.answer(stream)
+        assert reply.headers[":status"] == "405"
+        assert reply.headers["x-request-id"]
+
+
+def test_numbers_of_another_type_or_shape_are_not_even_looked_at(both: Both):
+    """What is packed into 8 MB unpacks to 64."""
+
+    def message(datatype: bytes, shape: bytes, contents: bytes) -> bytes:
+        tensor = b"\x0a\x05image\x12\x04" + datatype + b"\x1a\x04" + shape + b"\x2a" + bytes([len(contents)]) + contents
+        return b"\x0a\x04tiny\x2a" + bytes([len(tensor)]) + tensor
+
+    with raw.Client(both.port) as client:
+        for data, text in (
+            (message(b"INT8", b"\x01\x02\x02\x01", b"\x12\x01\xff"), "image: datatype 'INT8' must be FP32"),
+            (message(b"FP32", b"\x01\x02\x03\x01", b"\x32\x01\xff"), "image: shape [1, 2, 3, 1] must be"),
+            (message(b"FP32", b"\x01\x02\x02\x01", b"\x32\x01\xff"), "message: contents is not as"),
+            (message(b"FP32", b"\x02\x02\x02\x01", b"\x32\x10" + bytes(16)), "image: expected 8 numbers, got 4"),
+        ):
+            assert client.call("ModelInfer", data).headers["grpc-message"].startswith(text)
 
 
 def test_windows_of_the_client_are_kept(both: Both):
@@ -318,6 +361,9 @@ def test_versions(tmp_path: Path):
         with raw.Client(port) as client:
             asked = pb.ModelMetadataRequest(name="tiny", version=second.name[:12]).SerializeToString()
             assert client.call("ModelMetadata", asked).headers["modelship-release"] == f"sha256:{second.name}"
+            bad = request(model_version=second.name[:12], raw_input_contents=[b"1234"]).SerializeToString()
+            reply = client.call("ModelInfer", bad)
+            assert (reply.status, reply.headers["modelship-release"]) == (3, f"sha256:{second.name}")
         both.client.close()
 
 
@@ -503,7 +549,56 @@ def test_a_queue_that_is_full_deadlines_and_calls_given_up(tmp_path: Path):
         assert all("retry-after" in fields for _, fields in ended if fields["grpc-status"] == "14")
         client._next = 81
         assert client.call("ModelInfer", data).status == 0
-        assert client.call("ModelInfer", data, grpc_timeout="100u").status == 4
+        assert client.call("ModelInfer", data, grpc_timeout="100u", x_request_id="late").status == 4
         assert server.counts("modelship_in_flight") == {"modelship_in_flight": 0}
         assert server.stop() == 0
         assert "error" not in {event["level"] for event in server.log()}
+        assert all(event["request_id"] for event in server.log() if event["message"] == "call failed")
+
+
+def test_what_unfinished_messages_take_is_bounded_for_all_connections(tmp_path: Path):
+    port = free_port()
+    with served(tiny_release(tmp_path), **{GRPC: str(port)}) as server, contextlib.ExitStack() as stack:
+        before = resident(server)
+        clients = [stack.enter_context(raw.Client(port)) for _ in range(12)]
+        for client in clients:
+            client.send(raw.frame(raw.HEADERS, raw.END_HEADERS, 1, raw.block("ModelInfer")))
+            client.send(raw.frame(raw.DATA, 0, 1, bytes(16384)) * 430)  # 7 of the 8 MB that a message may have
+            if client in clients[:9]:  # for which there is room
+                client.send(raw.frame(raw.PING, 0, 0, b"all read"))
+                assert client.until(raw.PING)
+        refused = [client.answer(1) for client in clients[9:]]
+        assert {(reply.status, reply.headers["retry-after"]) for reply in refused} == {(14, "1")}
+        assert resident(server) - before < 110 << 20
+        clients[0]._next = 3
+        assert clients[0].call("ServerLive").status == 0
+        assert server.counts('modelship_rejected_total{reason="bodies"') == {
+            'modelship_rejected_total{reason="bodies"}': 3
+        }
+        for client in clients:
+            client.socket.close()
+        with raw.Client(port) as client:
+            assert client.call("ModelInfer", request().SerializeToString()).status == 0
+
+
+def test_a_client_that_does_not_read_its_answers_is_not_kept(tmp_path: Path):
+    port, count = free_port(), 200_000
+    shape = {**IMAGE, "shape": [count, 2, 2, 1]}
+    data = request(inputs=[shape], raw_input_contents=[bytes(16 * count)]).SerializeToString()
+    env = {GRPC: str(port), "MODELSHIP_IDLE_SECONDS": "1", "MODELSHIP_READ_SECONDS": "1"}
+    with served(tiny_release(tmp_path), **env) as server, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            client = stack.enter_context(raw.Client(port))
+            client.send(raw.frame(raw.SETTINGS, 0, 0, b"\x00\x04\x7f\xff\xff\xff"))
+            client.send(raw.frame(raw.WINDOW_UPDATE, 0, 0, (2**30).to_bytes(4, "big")))
+            for stream in (1, 3, 5, 7, 9):
+                client.send(raw.frame(raw.HEADERS, raw.END_HEADERS, stream, raw.block("ModelInfer")))
+                body = raw.message(data)
+                for place in range(0, len(body), 16384):
+                    client.send(raw.frame(raw.DATA, 0, stream, body[place : place + 16384]))
+                client.send(raw.frame(raw.DATA, raw.END_STREAM, stream))
+        deadline = time.monotonic() + 20
+        while (left := server.counts("modelship_connections")["modelship_connections"]) > 1:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.2)
+        assert server.counts("modelship_in_flight") == {"modelship_in_flight": 0}

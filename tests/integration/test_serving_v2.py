@@ -262,6 +262,12 @@ BAD = [
         400,
         "probabilities: classification",
     ),
+    (
+        framed({"inputs": [tensor()], "outputs": [{"name": "probabilities"}] * 2}, PIXELS),
+        422,
+        "outputs[1]: 'probabilities' is given twice",
+    ),
+    (framed({"inputs": [tensor()], "id": "x" * 1025}, PIXELS), 400, "id: 1025 characters, at most 1024"),
     ((b"{}", {"inference-header-content-length": "3"}), 400, "inference-header-content-length '3'"),
     ((b"{}", {"inference-header-content-length": "x"}), 400, "inference-header-content-length 'x'"),
     ((b"{}", {"inference-header-content-length": "-1"}), 400, "inference-header-content-length '-1'"),

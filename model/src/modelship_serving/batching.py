@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from .budget import Budget
 from .errors import RequestError
 from .tensors import Array
 
@@ -65,9 +66,9 @@ class Meter(t.Protocol):
 
 
 class _Waiting:
-    """A request in the queue; *done* of its *count* samples have been run or are being run."""
+    """A request in the queue; *done* of its *count* samples have been run or are being run; *size* bytes are held for it."""
 
-    __slots__ = ("count", "deadline", "done", "future", "inputs", "parts", "quiet", "since")
+    __slots__ = ("count", "deadline", "done", "future", "inputs", "parts", "quiet", "since", "size")
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class _Waiting:
         count: int,
         deadline: float | None,
         future: asyncio.Future[list[Array]],
+        size: int,
         quiet: bool = False,
     ) -> None:
         self.quiet = quiet
@@ -82,6 +84,7 @@ class _Waiting:
         self.count = count
         self.deadline = deadline
         self.future = future
+        self.size = size
         self.done = 0
         self.parts: list[list[Array]] = []
         self.since = time.monotonic()
@@ -93,12 +96,7 @@ class _Piece(t.NamedTuple):
     item: _Waiting
     start: int
     stop: int
-
-    @property
-    def inputs(self) -> list[Array]:
-        if self.stop - self.start == self.item.count:
-            return self.item.inputs
-        return [array[self.start : self.stop] for array in self.item.inputs]
+    inputs: list[Array]
 
 
 class Queue:
@@ -107,6 +105,7 @@ class Queue:
     :param run: runs the model on arrays with the batch axis first; called in the loop or in one thread.
     :param observe: called in the loop with the inputs and outputs of each run.
     :param max_waiting: requests that may wait; more are refused.
+    :param budget: bytes that may wait, in this queue and others.
     """
 
     def __init__(
@@ -116,12 +115,14 @@ class Queue:
         plan: Plan,
         max_waiting: int,
         meter: Meter,
+        budget: Budget,
     ) -> None:
         self._run = run
         self._observe = observe
         self._plan = plan
         self._max_waiting = max_waiting
         self._meter = meter
+        self._budget = budget
         self._waiting: collections.deque[_Waiting] = collections.deque()
         self._running = False
         self._purged = 0.0
@@ -141,11 +142,12 @@ class Queue:
 
         :param deadline: ``time.monotonic()`` after which nobody waits for the answer.
         :param quiet: not to be observed; it is run apart from others.
-        :raises RequestError: 503, too many wait already; 504, the deadline is over (also out of the future).
+        :raises RequestError: 503, too many or too much waits already; 504, the deadline is over (also out of the future).
         """
         if deadline is not None and deadline <= time.monotonic():
             raise self._expired()
-        if len(self._waiting) >= self._max_waiting:
+        size = sum(array.nbytes for array in inputs)
+        if len(self._waiting) >= self._max_waiting or not self._budget.has_room(size):
             self._purge()
         if len(self._waiting) >= self._max_waiting:
             self._meter.rejected("queue_full")
@@ -154,8 +156,11 @@ class Queue:
                 f"overloaded: {len(self._waiting)} requests are waiting, the most that may; try again later",
                 ("retry-after", str(self._seconds_to_go())),
             )
+        if not self._budget.has_room(size):
+            raise self._budget.refusal(self._seconds_to_go())
         loop = asyncio.get_running_loop()
-        item = _Waiting(inputs, count, deadline, loop.create_future(), quiet)
+        item = _Waiting(inputs, count, deadline, loop.create_future(), size, quiet)
+        self._budget.held += size
         self._waiting.append(item)
         if deadline is not None and (self._sweep_at is None or deadline < self._sweep_at.when()):
             self._sweep_later(deadline)
@@ -193,12 +198,19 @@ class Queue:
             self._waiting = collections.deque(item for item in self._waiting if self._wanted(item, now))
 
     def _wanted(self, item: _Waiting, now: float) -> bool:
-        if item.future.done():
-            return False  # cancelled: the client left
-        if item.deadline is not None and item.deadline <= now:
+        """Return whether somebody still waits for *item*; let it go where nobody does."""
+        if not item.future.done():
+            if item.deadline is None or item.deadline > now:
+                return True
             item.future.set_exception(self._expired())
-            return False
-        return True
+        # Otherwise it was cancelled: the client left.
+        self._let_go(item)
+        return False
+
+    def _let_go(self, item: _Waiting) -> None:
+        """The inputs of *item* are not needed any more, but by the piece of it that may be running."""
+        self._budget.held -= item.size
+        item.size, item.inputs = 0, []
 
     # --- whose turn it is ------------------------------------------------------------------------------------------
 
@@ -233,8 +245,9 @@ class Queue:
                     break
             self._waiting.popleft()
             start = item.done
-            item.done = min(item.count, start + space)
-            pieces.append(_Piece(item, start, item.done))
+            stop = item.done = min(item.count, start + space)
+            inputs = item.inputs if stop - start == item.count else [array[start:stop] for array in item.inputs]
+            pieces.append(_Piece(item, start, stop, inputs))
             space -= item.done - start
             if item.done < item.count:
                 unfinished.append(item)
@@ -292,6 +305,9 @@ class Queue:
         else:
             for piece, result in zip(pieces, results, strict=True):
                 self._deliver(piece, result if isinstance(result, Exception) else result[1])
+        for piece in pieces:
+            if piece.stop == piece.item.count:
+                self._let_go(piece.item)
         if pieces[0].item.quiet:
             return
         for result in results:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+import typing as t
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from .tensors import Array, Field
 
 HEADER = "inference-header-content-length"
 EXTENSION = "binary_tensor_data"
+#: So much more than its numbers a body may have and be kept for these.
+_SMALL = 4096
 
 
 def split(request: Request, body: bytes) -> tuple[bytes, int]:
@@ -64,8 +67,6 @@ class Slot:
     def read(self, body: bytes, at: int) -> Array:
         """Return the tensor out of *body*, whose JSON ends *at*.
 
-        Nothing is copied, but where the bytes do not lie as the processor wants numbers to lie.
-
         :raises RequestError: 400, the body is too short; 422, a value is out of range.
         """
         start = at + self._start
@@ -74,12 +75,21 @@ class Slot:
             raise RequestError(
                 400, f"{self._field.name}: expected {self._size} bytes of binary data, the body has {len(body) - start}"
             )
-        if start % self._kind.itemsize:
-            array = np.frombuffer(body[start:end], self._kind)
-        else:
-            array = np.frombuffer(body, self._kind, self._count, start)
+        array = numbers(body, self._kind, self._count, start)
         self._field.check(array)
         return array.reshape(self._shape)
+
+
+def numbers(body: bytes, kind: np.dtype[t.Any], count: int, start: int) -> Array:
+    """Return *count* numbers out of *body*.
+
+    Nothing is copied, but where the bytes do not lie as the processor wants numbers to lie, and where they are a small part
+    of the body: as long as the numbers are in use, all of it would be kept.
+    """
+    size = count * kind.itemsize
+    if start % kind.itemsize or len(body) > 2 * size + _SMALL:
+        return np.frombuffer(body[start : start + size], kind)
+    return np.frombuffer(body, kind, count, start)
 
 
 def strings(values: list[str]) -> bytes:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 
 from .errors import RequestError
@@ -14,6 +15,10 @@ _JSON_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded"
 _COMPRESS_FROM = 1024
 #: Of zlib: a gzip or a zlib header, told apart by the bytes; none of both.
 _EITHER, _RAW = 47, -15
+#: Parts of a form, and bytes of the headers of each.
+_MOST_PARTS, _MOST_HEAD = 100, 8192
+#: A parameter's name, and its value: in quotes, where it may hold all (RFC 9110, section 5.6.6), or without.
+_parameters = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^";]*))').findall
 
 
 def media_type(request: Request) -> str:
@@ -84,11 +89,7 @@ def _choose(accepted: str) -> str | None:
                 weight = 0.0
         weights[name.strip()] = weight
     best = max(("gzip", "deflate"), key=lambda name: weights.get(name, 0.0))
-    return (
-        best
-        if weights.get(best, 0.0) > max(0.0, weights.get("identity", 0.0) if "identity" in weights else 0.0)
-        else None
-    )
+    return best if weights.get(best, 0.0) > max(0.0, weights.get("identity", 0.0)) else None
 
 
 def form_file(request: Request, body: bytes) -> tuple[str, bytes]:
@@ -99,31 +100,46 @@ def form_file(request: Request, body: bytes) -> tuple[str, bytes]:
     boundary = _parameter(request.headers.get("content-type", ""), "boundary")
     if not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
         raise RequestError(400, "content-type: multipart/form-data needs a boundary")
-    parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1", "replace"))
-    if len(parts) < 3 or not parts[-1].startswith(b"--"):
-        raise RequestError(400, "body: not a whole multipart/form-data body")
+    # A whole line: what a part holds may well begin like it.
+    line = re.compile(rb"\r\n--%b(--)?[ \t]*(?=\r\n|\Z)" % re.escape(boundary.encode("latin-1", "replace")))
+    body = b"\r\n" + body
     files: list[tuple[str, bytes]] = []
-    for part in parts[1:-1]:
-        head, separator, data = part.partition(b"\r\n\r\n")
-        headers: dict[str, str] = {}
-        for line in head.decode("utf-8", "replace").split("\r\n")[1:]:
-            name, _colon, value = line.partition(":")
-            headers[name.strip().lower()] = value.strip()
-        disposition = headers.get("content-disposition", "")
-        if not separator or not disposition:
-            raise RequestError(400, "body: a part of the form has no content-disposition")
-        if "filename" in disposition or headers.get("content-type", "").startswith("image/"):
-            files.append((_parameter(disposition, "name"), data))
+    start, count = -1, 0
+    for found in line.finditer(body):
+        if start >= 0:
+            files += _file(body, start, found.start())
+        if found[1]:
+            break
+        start, count = found.end(), count + 1
+        if count > _MOST_PARTS:
+            raise RequestError(422, f"body: more than {_MOST_PARTS} parts in the form")
+    else:
+        raise RequestError(400, "body: not a whole multipart/form-data body")
     if len(files) != 1:
         raise RequestError(422, f"body: expected one picture in the form, got {len(files)}")
     return files[0]
 
 
+def _file(body: bytes, start: int, end: int) -> list[tuple[str, bytes]]:
+    """Return the name and the content of the part between *start* and *end* if it is a file."""
+    place = body.find(b"\r\n\r\n", start, min(end, start + _MOST_HEAD))
+    headers: dict[str, str] = {}
+    for text in body[start : max(start, place)].decode("utf-8", "replace").split("\r\n")[1:]:
+        name, _colon, value = text.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    disposition = headers.get("content-disposition", "")
+    if not disposition:
+        raise RequestError(400, "body: a part of the form has no content-disposition")
+    if "filename" in disposition or headers.get("content-type", "").startswith("image/"):
+        return [(_parameter(disposition, "name"), body[place + 4 : end])]
+    return []
+
+
 def _parameter(header: str, name: str) -> str:
-    for part in header.split(";")[1:]:
-        key, _equals, value = part.strip().partition("=")
-        if key.strip().lower() == name:
-            return value.strip().strip('"')
+    """Return a parameter of a header, "" where it has none of that name."""
+    for key, quoted, plain in _parameters(header):
+        if key.lower() == name:
+            return re.sub(r"\\(.)", r"\1", quoted) or plain.strip()
     return ""
 
 

@@ -14,8 +14,6 @@ from .http import Request
 from .http1 import Connection
 from .settings import Settings
 
-#: Memory of a worker for bodies that take more than one read; with more, clients are asked to come again.
-_MOST_HELD = 64 << 20
 _BUFFER = 65536
 #: Looking for connections that can go takes one part in so many of a worker's time, however many newcomers there are.
 _LOOKING_SHARE = 20
@@ -66,7 +64,7 @@ class Connections:
         self.deadline = settings.deadline_ms / 1000
         #: Bytes of bodies that are being read or worked on, other than those that came in one piece; and how many may be.
         self.held = 0
-        self.most_held = max(_MOST_HELD, 4 * settings.max_body_bytes)
+        self.most_held = settings.most_held
         self.opened = opened
         self.rejected = rejected
         self._made = 0

@@ -13,6 +13,7 @@ import numpy as np
 
 from .backends import load_backend
 from .batching import INLINE_SECONDS, Meter, Plan, Queue
+from .budget import Budget
 from .errors import RequestError, StartError
 from .logs import Log, captured_stderr
 from .release import Release
@@ -38,10 +39,13 @@ class Model:
 
     :param settings: how many workers share the machine's cores, and the limits of queue and batches.
     :param meter: counts batches and refusals.
+    :param budget: of the worker, for what waits; its own where there is none.
     :raises StartError: the model cannot be loaded or does not fit its signature.
     """
 
-    def __init__(self, release: Release, settings: Settings, meter: Meter, log: Log) -> None:
+    def __init__(
+        self, release: Release, settings: Settings, meter: Meter, log: Log, budget: Budget | None = None
+    ) -> None:
         self.release = release
         self.version = release.version
         self.fields = [Field(spec) for spec in release.signature.inputs]
@@ -65,7 +69,8 @@ class Model:
                 self._backend.batches = False
                 log.info("samples are run one by one: in a batch their outputs would be others", release=release.digest)
             self.plan = self._plan(settings.max_batch, settings.batch_delay_ms / 1000)
-        self._queue = Queue(self.run, self._observe, self.plan, settings.max_queue, meter)
+        self.budget = budget or Budget(settings.most_held, meter.rejected)
+        self._queue = Queue(self.run, self._observe, self.plan, settings.max_queue, meter, self.budget)
         self._spent = 0.0
         self._counted = self.plan.single >= _COUNTED_SECONDS
         plan = self.plan
@@ -198,6 +203,29 @@ class Model:
         """Begin another turn of the event loop."""
         self._spent = 0.0
 
+    def submit(
+        self,
+        inputs: list[Array],
+        count: int,
+        deadline: float | None = None,
+        request_id: str = "",
+        quiet: bool = False,
+    ) -> asyncio.Future[list[Array]]:
+        """Have the model run on *count* samples in the turn of this request; what there is no room for is refused at once.
+
+        :param deadline: ``time.monotonic()`` after which the answer is not wanted any more.
+        :param request_id: for the log.
+        :param quiet: these are no client's inputs (an explanation's): the observers are not to see them.
+        :raises RequestError: 503 the queue is full; out of the future: 504 the deadline is over, 422 the model cannot digest
+            the values.
+        """
+        try:
+            return self._queue.submit(inputs, count, deadline, quiet)
+        except RequestError as exc:
+            if self._log.debugging:
+                self._log.debug("not run", request_id=request_id, reason=exc.message)
+            raise
+
     async def infer(
         self,
         inputs: list[Array],
@@ -206,22 +234,9 @@ class Model:
         request_id: str = "",
         quiet: bool = False,
     ) -> list[Array]:
-        """Run the model on *count* samples, at once or in the turn of this request.
-
-        :param deadline: ``time.monotonic()`` after which the answer is not wanted any more.
-        :param request_id: for the log.
-        :param quiet: these are no client's inputs (an explanation's): the observers are not to see them.
-        :raises RequestError: 503 the queue is full, 504 the deadline is over, 422 the model cannot digest the values.
-        """
+        """Run the model at once or in the turn of this request; see :meth:`submit`."""
         outputs = None if quiet else self.infer_now(inputs, count)
-        if outputs is not None:
-            return outputs
-        try:
-            return await self._queue.submit(inputs, count, deadline, quiet)
-        except RequestError as exc:
-            if self._log.debugging:
-                self._log.debug("not run", request_id=request_id, reason=exc.message)
-            raise
+        return outputs if outputs is not None else await self.submit(inputs, count, deadline, request_id, quiet)
 
     def _observe(self, inputs: list[Array], outputs: list[Array]) -> None:
         for observer in self.observers:

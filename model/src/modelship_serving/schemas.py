@@ -9,6 +9,7 @@ import typing as t
 from .context import Context
 from .simple import answer_output
 from .tensors import Field
+from .v2_request import MOST_ID
 
 Schema = dict[str, t.Any]
 
@@ -134,9 +135,14 @@ def _v2_schemas(context: Context) -> Schema:
         "InferRequest": obj(
             {"inputs": inputs},
             optional={
-                "id": {"type": ["string", "null"]},
+                "id": {"type": ["string", "null"], "maxLength": MOST_ID},
                 "parameters": parameters,
-                "outputs": {"type": ["array", "null"], "items": asked},
+                "outputs": {
+                    "type": ["array", "null"],
+                    "items": asked,
+                    "maxItems": len(outputs),
+                    "description": "Each at most once; all where none is named.",
+                },
             },
         ),
         "InferAnswer": obj(

@@ -87,6 +87,11 @@ class Settings:
         """Whether callers must say who they are."""
         return self.keyed or bool(self.tls_client_ca)
 
+    @property
+    def most_held(self) -> int:
+        """Bytes that requests may take of a worker's memory while they come in (by HTTP, by gRPC), and while they wait."""
+        return max(64 << 20, 4 * self.max_body_bytes)
+
 
 #: Setting: least and greatest value. Its type is that of the default; the variable is ``MODELSHIP_`` and the name.
 _LIMITS: dict[str, tuple[float, float]] = {

@@ -23,8 +23,8 @@ if t.TYPE_CHECKING:
     from .settings import Settings
     from .tensors import Array
 
-#: Samples that may wait for the shadow, a worker.
-MAX_WAITING = 512
+#: Samples that may wait for the shadow, a worker, and the bytes of their inputs and outputs.
+MAX_WAITING, MAX_BYTES = 512, 16 << 20
 #: Upper bounds of the histograms: greatest absolute difference of a sample's outputs, and seconds of a run.
 DIFFERENCES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.5, 1.0)
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -91,8 +91,9 @@ class Shadow:
         self._cells = cells
         self._share = settings.shadow_percent / 100
         self._log = log
-        self._waiting = 0
-        self._taken = 0
+        # Samples and bytes that came in, and those that are done with. Each side writes its own, so that no lock is needed.
+        self._samples = self._bytes = 0
+        self._done_samples = self._done_bytes = 0
         self._queue: queue.SimpleQueue[tuple[list[Array], list[Array]]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._chance = random.Random()  # noqa: S311 - which requests are copied is no secret
@@ -101,13 +102,17 @@ class Shadow:
         """Take a copy, if one is due and there is room; called in the event loop, returns at once."""
         if self._share < 1 and self._chance.random() >= self._share:
             return
-        count = len(inputs[0])
-        # Each side writes a number of its own, so that no lock is needed.
-        if self._waiting - self._taken + count > MAX_WAITING:
+        count, size = len(inputs[0]), _size(inputs, outputs)
+        if (
+            self._samples - self._done_samples + count > MAX_WAITING
+            or self._bytes - self._done_bytes + size > MAX_BYTES
+        ):
             self._cells[_DROPPED] += count
             return
-        self._waiting += count
-        self._queue.put((inputs, outputs))
+        self._samples += count
+        self._bytes += size
+        # Copied: they may be a small part of a body, which would be kept with them.
+        self._queue.put(([array.copy() for array in inputs], outputs))
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
             self._thread.start()
@@ -131,7 +136,8 @@ class Shadow:
                 self._cells[_RUNS + bisect.bisect_left(SECONDS, elapsed / 1e9)] += 1
                 self._cells[_NANOSECONDS] += elapsed
                 self._compare(outputs, answers, count)
-            self._taken += count
+            self._done_samples += count
+            self._done_bytes += _size(inputs, outputs)
 
     def _compare(self, outputs: list[Array], answers: list[Array], count: int) -> None:
         import numpy as np
@@ -150,3 +156,7 @@ class Shadow:
             cells[_DIFFERENCE + place] += 1
         cells[_DISAGREED] += int(differ.sum())
         cells[_SAMPLES] += count
+
+
+def _size(inputs: list[Array], outputs: list[Array]) -> int:
+    return sum(array.nbytes for array in (*inputs, *outputs))

@@ -113,14 +113,20 @@ class Simple:
         arrays, count = self.read(body)
         outputs = self._model.infer_now(arrays, count or 1)
         if outputs is None:
-            return self._later(request, arrays, count)
+            # Queued now, not in a task: until that runs, others may have been read that take as much memory.
+            pending = self._model.submit(arrays, count or 1, request.deadline, request.id)
+            return self._later(request, pending, count)
         return compressed(request, Response(self._body(outputs, count), headers=self._headers))
 
-    async def _later(self, request: Request, arrays: list[Array], count: int | None) -> Response:
-        outputs = await self._model.infer(arrays, count or 1, request.deadline, request.id)
-        return compressed(request, Response(self._body(outputs, count), headers=self._headers))
+    async def _later(self, request: Request, pending: Awaitable[list[Array]], count: int | None) -> Response:
+        return compressed(request, Response(self._body(await pending, count), headers=self._headers))
 
     async def _picture(self, request: Request, media: str) -> Response:
+        # The picture itself is not kept while its numbers wait for the model.
+        arrays = await self._read_picture(request, media)
+        return await self._later(request, self._model.infer(arrays, 1, request.deadline, request.id), None)
+
+    async def _read_picture(self, request: Request, media: str) -> list[Array]:
         data = content(request, self._limit)
         if media == "multipart/form-data":
             _name, data = form_file(request, data)
@@ -128,8 +134,7 @@ class Simple:
             raise unexpected_type(request, f"application/json, multipart/form-data, {', '.join(PICTURES)}")
         from .images import image_inputs  # Pillow: not before there is a picture
 
-        arrays = await image_inputs(data, request.query, self._model)
-        return await self._later(request, arrays, None)
+        return await image_inputs(data, request.query, self._model)
 
     def _body(self, outputs: list[Array], count: int | None) -> bytes:
         answers = [self._answer(value) for value in outputs[self._output].tolist()]
@@ -195,12 +200,7 @@ class Simple:
         flats = [field.flatten(sample, field.shape, place) for sample, place in zip(samples, places, strict=True)]
         if len(flats) == 1:
             return field.array(flats[0], 1, places[0])
-        try:
-            return field.array([value for flat in flats for value in flat], len(flats))
-        except RequestError:
-            for flat, place in zip(flats, places, strict=True):
-                field.array(flat, 1, place)  # raises for the first one at fault, by its own name
-            raise
+        return field.array([value for flat in flats for value in flat], len(flats), places)
 
     def _names(self) -> str:
         return ", ".join(f"'{field.name}'" for field in self._fields)

@@ -87,12 +87,12 @@ class Field:
         """Say in a few words what is expected, for error messages."""
         return f"{'x'.join(map(str, self.shape)) or 'a single'} {self.dtype.name} ({self.size} numbers, flat or nested)"
 
-    def array(self, values: list[t.Any], count: int = 1, where: str = "") -> Array:
+    def array(self, values: list[t.Any], count: int = 1, where: str | list[str] = "") -> Array:
         """Convert ``count * size`` numbers to an array of shape ``(count, *shape)``.
 
         The numbers must be of the accepted JSON types already (a typed decoder or :meth:`flatten` saw to it).
 
-        :param where: the field's name in the request.
+        :param where: the field's name in the request, or one for each sample.
         :raises RequestError: 422, a number does not fit the dtype or lies outside the range.
         """
         shape = (count, *self.shape)
@@ -116,6 +116,20 @@ class Field:
             self._check_range(array, values, where)
         return array
 
+    def narrowed(self, array: Array) -> Array:
+        """Return *array*, flat and of a wider dtype of the same kind, in that of the field.
+
+        :raises RequestError: 422, a number does not fit.
+        """
+        if array.dtype == self.dtype:
+            return array
+        found = array.astype(self.dtype)
+        same = found == array
+        index = int(same.argmin())
+        if not same[index]:
+            raise self._misfit(array[index].item(), index, self.name)
+        return found
+
     def check(self, array: Array) -> None:
         """Check what came as bytes instead of numbers: the range, and that no bit pattern stands for no value.
 
@@ -126,7 +140,7 @@ class Field:
         elif self.dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
             raise RequestError(422, f"{self.name}: a BOOL must be a byte of 0 or 1")
 
-    def _check_range(self, array: Array, values: list[t.Any] | None, where: str) -> None:
+    def _check_range(self, array: Array, values: list[t.Any] | None, where: str | list[str]) -> None:
         if self._bits is not None and np.maximum.reduce(array.view(np.uint32), axis=None) <= self._bits:
             return
         low, high = t.cast("tuple[float, float]", self._bounds)
@@ -137,23 +151,36 @@ class Field:
                 return
         elif least >= low and most <= high:
             return
-        for index, value in enumerate(array.reshape(-1).tolist()):
-            inside = low < value < high if self._strict else low <= value <= high
-            if not inside:
-                limits = f"in the range {low:g} to {high:g}" if not self._strict else "a finite number"
-                given = value if values is None else values[index]
-                raise RequestError(422, f"{where or self.name}[{index}]: {_short(given)} is not {limits}")
+        flat = array.reshape(-1)
+        inside = (flat > low) & (flat < high) if self._strict else (flat >= low) & (flat <= high)
+        index = int(inside.argmin())  # the first one that is not
+        if not inside[index]:
+            limits = f"in the range {low:g} to {high:g}" if not self._strict else "a finite number"
+            given = flat[index].item() if values is None else values[index]
+            raise RequestError(422, f"{self._place(index, where)}: {_short(given)} is not {limits}")
 
-    def _unfit(self, values: list[t.Any], where: str) -> RequestError:
-        single = struct.Struct("=" + self._code)
-        for index, value in enumerate(values):
+    def _unfit(self, values: list[t.Any], where: str | list[str]) -> RequestError:
+        """Find the first value that cannot be packed, by halves: what is left of the values is packed once more in all."""
+        fit, end = 0, len(values)
+        while end - fit > 1:
+            middle = (fit + end) // 2
             try:
-                single.pack(value)
+                struct.pack(f"={middle - fit}{self._code}", *values[fit:middle])
             except (struct.error, OverflowError, TypeError):
-                return RequestError(
-                    422, f"{where or self.name}[{index}]: {_short(value)} does not fit {self.dtype.name}"
-                )
-        return RequestError(422, f"{where or self.name}: expected {self.describe()}")
+                end = middle
+            else:
+                fit = middle
+        return self._misfit(values[fit], fit, where)
+
+    def _misfit(self, value: t.Any, index: int, where: str | list[str]) -> RequestError:
+        return RequestError(422, f"{self._place(index, where)}: {_short(value)} does not fit {self.dtype.name}")
+
+    def _place(self, index: int, where: str | list[str]) -> str:
+        """Name the number at *index*."""
+        if isinstance(where, list):
+            sample, index = divmod(index, self.size)
+            where = where[sample]
+        return f"{where or self.name}[{index}]"
 
     def flatten(self, value: t.Any, shape: tuple[int, ...], where: str) -> list[t.Any]:
         """Flatten *value*, flat or nested as *shape* (axes of length 1 at its end may be missing), to a list of numbers.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 import typing as t
 from collections.abc import Awaitable, Sequence
 
@@ -23,8 +22,23 @@ from .context import Context
 from .errors import RequestError
 from .http import Handler, Request, Response
 from .model import Model
-from .simple import DECODE_ERRORS, decode_object
 from .tensors import Array, Field
+from .v2_request import (
+    MOST_ID,
+    FlatRequest,
+    FlatTensor,
+    InferRequest,
+    OutputAsked,
+    Tensor,
+    array_of,
+    left_over,
+    no_shared_memory,
+    read_request,
+    shape_of,
+    sooner,
+    timeout_of,
+    truth,
+)
 
 PLATFORMS = {"litert": "litert", "onnx": "onnx_onnxv1"}
 EXTENSIONS = (binary.EXTENSION, "classification")
@@ -35,56 +49,6 @@ _USUAL_TYPES = frozenset({"application/json", _BINARY, None})
 _MOST_KNOWN, _KNOWN_BYTES = 64, 4096
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Tensor(msgspec.Struct, gc=False):
-    """One input of a request; where its data are binary, *parameters* say how long."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    parameters: dict[str, t.Any] | None = None
-    data: t.Any = msgspec.UNSET
-
-
-class OutputAsked(msgspec.Struct, gc=False):
-    """One output that a request asks for."""
-
-    name: str
-    parameters: dict[str, t.Any] | None = None
-
-
-class InferRequest(msgspec.Struct, gc=False):
-    """The JSON of a request."""
-
-    inputs: list[Tensor]
-    id: str | None = None
-    outputs: list[OutputAsked] | None = None
-    parameters: dict[str, t.Any] | None = None
-
-
-class FlatTensor(msgspec.Struct, gc=False):
-    """A :class:`Tensor` whose data are numbers in one flat array."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[int | float]
-    parameters: dict[str, t.Any] | None = None
-
-
-class FlatRequest(msgspec.Struct, gc=False):
-    """The common request; decoding checks its numbers' types in the same pass."""
-
-    inputs: list[FlatTensor]
-    id: str | None = None
-    outputs: list[OutputAsked] | None = None
-    parameters: dict[str, t.Any] | None = None
-
-
-_decode = msgspec.json.Decoder(InferRequest).decode
-#: The common request, flat numbers, with their types checked while they are decoded.
-_decode_flat = msgspec.json.Decoder(FlatRequest).decode
 
 
 class _Known(t.NamedTuple):
@@ -197,7 +161,7 @@ class Inference:
             asked, wanted, deadline = None, self._all_raw, request.deadline
             arrays, count = self._one_raw(body)
         else:
-            asked = _read(text, at)
+            asked = read_request(text, at)
             wanted, deadline = self._all_json, request.deadline
             if asked.outputs or asked.parameters:
                 wanted = self._wanted(asked)
@@ -206,18 +170,21 @@ class Inference:
         name = None if asked is None else asked.id
         results = self._model.infer_now(arrays, count)
         if results is None:
-            return self._later(request, arrays, count, deadline, name, wanted)
+            # Queued now, not in a task: until that runs, others may have been read that take as much memory.
+            pending = self._model.submit(arrays, count, deadline, request.id)
+            return self._later(request, pending, name, wanted)
         return compressed(request, self._answer(results, name, wanted))
 
     def _again(self, request: Request, known: _Known, body: bytes, at: int) -> Response | Awaitable[Response]:
         """Answer a request whose JSON has been seen before."""
         if len(body) - at > known.length:
-            raise _left_over(len(body) - at - known.length)
+            raise left_over(len(body) - at - known.length)
         arrays = [slot.read(body, at) for slot in known.slots]
         results = self._model.infer_now(arrays, known.samples)
         if results is None:
             deadline = sooner(request.deadline, known.timeout)
-            return self._later(request, arrays, known.samples, deadline, None, known.wanted)
+            pending = self._model.submit(arrays, known.samples, deadline, request.id)
+            return self._later(request, pending, None, known.wanted)
         if known.prefix is None:
             return compressed(request, self._answer(results, None, known.wanted))
         prefix, headers = known.prefix
@@ -225,22 +192,17 @@ class Inference:
         return compressed(request, Response(body, 200, _BINARY, headers))
 
     async def _later(
-        self,
-        request: Request,
-        arrays: list[Array],
-        count: int,
-        deadline: float | None,
-        name: str | None,
-        wanted: list[Wanted],
+        self, request: Request, pending: Awaitable[list[Array]], name: str | None, wanted: list[Wanted]
     ) -> Response:
-        results = await self._model.infer(arrays, count, deadline, request.id)
-        return compressed(request, self._answer(results, name, wanted))
+        return compressed(request, self._answer(await pending, name, wanted))
 
     # --- the request -----------------------------------------------------------------------------------------------
 
     def _arrays(
         self, asked: InferRequest | FlatRequest, text: bytes, body: bytes, at: int, wanted: list[Wanted]
     ) -> tuple[list[Array], int]:
+        if asked.id is not None and len(asked.id) > MOST_ID:
+            raise RequestError(400, f"id: {len(asked.id)} characters, at most {MOST_ID} are accepted")
         given: dict[str, Array] = {}
         slots: dict[str, binary.Slot] = {}
         count = end = 0
@@ -252,7 +214,7 @@ class Inference:
                 raise RequestError(422, f"inputs[{place}]: unknown input '{tensor.name[:40]}', expected {self._order}")
             if tensor.name in given:
                 raise RequestError(422, f"{tensor.name}: given twice")
-            shape = _shape(tensor, field)
+            shape = shape_of(tensor, field)
             parameters = tensor.parameters
             if parameters is not None and "binary_data_size" in parameters:
                 if tensor.data is not msgspec.UNSET:
@@ -263,12 +225,12 @@ class Inference:
                 end = slot.end
                 given[field.name] = slot.read(body, at)
             else:
-                given[field.name] = _array(tensor, field, shape)
+                given[field.name] = self._numbers(tensor, field, shape)
             if count and shape[0] != count:
                 raise RequestError(422, f"{tensor.name}: batch of {shape[0]}, but {first} has {count}")
             count, first = shape[0], first or tensor.name
         if at >= 0 and at + end != len(body):
-            raise _left_over(len(body) - at - end)
+            raise left_over(len(body) - at - end)
         for name in self._order:
             if name not in given:
                 raise RequestError(422, f"{name}: missing among the inputs, expected {self._fields[name].describe()}")
@@ -279,6 +241,10 @@ class Inference:
             timeout = timeout_of(asked.parameters)
             self._known[text] = _Known(ordered, end, count, wanted, timeout, self._prefix(wanted, count))
         return [given[name] for name in self._order], count
+
+    def _numbers(self, tensor: Tensor | FlatTensor, field: Field, shape: tuple[int, ...]) -> Array:
+        """Return the numbers of a tensor that are not binary data; its datatype and shape are those of *field*."""
+        return array_of(tensor, field, shape)
 
     def _prefix(self, wanted: list[Wanted], count: int) -> tuple[bytes, tuple[tuple[str, str], ...]] | None:
         """Return the JSON and the headers of the answers to *count* samples where all of these are binary data."""
@@ -308,24 +274,28 @@ class Inference:
     def _want(self, outputs: list[OutputAsked] | None, raw: bool) -> list[Wanted]:
         if not outputs:
             return [Wanted(name, index, kind, raw, 0) for name, (index, kind) in self._outputs.items()]
-        wanted = []
+        wanted: list[Wanted] = []
+        seen: set[str] = set()
         for place, output in enumerate(outputs):
             found = self._outputs.get(output.name)
             if found is None:
                 raise RequestError(
                     422, f"outputs[{place}]: unknown output '{output.name[:40]}', expected {list(self._outputs)}"
                 )
+            if output.name in seen:  # an answer could be made as large as one likes
+                raise RequestError(422, f"outputs[{place}]: '{output.name}' is given twice")
+            seen.add(output.name)
             parameters = output.parameters or {}
             classes = parameters.get("classification", 0)
             if type(classes) is not int or classes < 0:
                 raise RequestError(400, f"{output.name}: classification must be a number of classes")
             no_shared_memory(output.name, parameters)
-            binary_data = _truth(parameters, "binary_data", raw, output.name)
+            binary_data = truth(parameters, "binary_data", raw, output.name)
             wanted.append(Wanted(output.name, *found, binary_data, classes))
         return wanted
 
     def _wanted(self, asked: InferRequest | FlatRequest) -> list[Wanted]:
-        raw = _truth(asked.parameters or {}, "binary_data_output", False, "parameters")
+        raw = truth(asked.parameters or {}, "binary_data_output", False, "parameters")
         if not asked.outputs:
             return self._all_raw if raw else self._all_json
         return self._want(asked.outputs, raw)
@@ -361,86 +331,6 @@ class Inference:
             return Response(body, headers=self._headers)
         headers = (*self._headers, (binary.HEADER, str(len(body))))
         return Response(b"".join((body, *chunks)), 200, _BINARY, headers)
-
-
-def _read(text: bytes, at: int) -> InferRequest | FlatRequest:
-    try:
-        if at < 0:
-            try:
-                return _decode_flat(text)
-            except msgspec.ValidationError:
-                pass
-        return _decode(text)
-    except msgspec.ValidationError as exc:
-        decode_object(text)  # says so where the body is not even an object
-        raise RequestError(400, f"body: not an inference request: {exc}") from None
-    except DECODE_ERRORS:
-        decode_object(text)
-        raise RequestError(400, "body: not an inference request") from None
-
-
-def _shape(tensor: Tensor | FlatTensor, field: Field) -> tuple[int, ...]:
-    if tensor.datatype != field.datatype:
-        raise RequestError(422, f"{field.name}: datatype '{tensor.datatype[:40]}' must be {field.datatype}")
-    shape = tuple(tensor.shape)
-    if shape[1:] != field.shape or not shape or shape[0] < 1:
-        raise RequestError(
-            422, f"{field.name}: shape {list(shape)[:16]} must be {[-1, *field.shape]} (-1: the batch, at least 1)"
-        )
-    return shape
-
-
-def _array(tensor: Tensor | FlatTensor, field: Field, shape: tuple[int, ...]) -> Array:
-    count = shape[0]
-    size = count * field.size
-    data = tensor.data
-    if type(tensor) is FlatTensor and len(data) == size:
-        return field.array(data, count)
-    if data is msgspec.UNSET:
-        no_shared_memory(field.name, tensor.parameters or {})
-        raise RequestError(400, f"{field.name}: has neither data nor binary_data_size")
-    if count > len(data) if type(data) is list else count != 1:
-        raise RequestError(422, f"{field.name}: expected data for a batch of {count}, got less")
-    values = field.flatten(data, shape, field.name)
-    if len(values) != size:
-        raise RequestError(422, f"{field.name}: expected {size} numbers, got {len(values)}")
-    return field.array(values, count)
-
-
-def _truth(parameters: dict[str, t.Any], name: str, default: bool, where: str) -> bool:
-    value = parameters.get(name, default)
-    if type(value) is not bool:
-        raise RequestError(400, f"{where}: {name} must be true or false")
-    return value
-
-
-def no_shared_memory(where: str, parameters: dict[str, t.Any]) -> None:
-    """Refuse Triton's shared memory extensions.
-
-    :raises RequestError: 400.
-    """
-    if "shared_memory_region" in parameters:
-        raise RequestError(400, f"{where}: shared memory is not supported, send the data")
-
-
-def _left_over(count: int) -> RequestError:
-    return RequestError(400, f"body: {count} bytes of binary data that belong to no input")
-
-
-def timeout_of(parameters: dict[str, t.Any] | None) -> float:
-    """Return the seconds of the parameter ``timeout`` (microseconds, as Triton has it), 0 where there is none."""
-    value = (parameters or {}).get("timeout", 0)
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise RequestError(400, "parameters: timeout must be a number of microseconds")
-    return value / 1e6
-
-
-def sooner(deadline: float | None, timeout: float) -> float | None:
-    """Return the deadline, or the end of the *timeout* that begins now, whichever is sooner."""
-    if not timeout:
-        return deadline
-    asked = time.monotonic() + timeout
-    return asked if deadline is None else min(deadline, asked)
 
 
 def _bytes(array: Array) -> bytes:

@@ -121,10 +121,12 @@ class Models:
     """
 
     def __init__(self, releases: Releases, settings: Settings, meter: Meter, worker: int, log: Log) -> None:
+        from .budget import Budget
         from .model import Model  # numpy and the runtime: not before the workers are forked
 
         self.name = releases.default.name
-        self._models = {release.version: Model(release, settings, meter, log) for release in releases.all}
+        budget = Budget(settings.most_held, meter.rejected)
+        self._models = {release.version: Model(release, settings, meter, log, budget) for release in releases.all}
         self.default: Model = self._models[releases.default.version]
         self.versions = list(self._models)
         if releases.shadow is not None and releases.counts is not None:

@@ -13,6 +13,7 @@ np = pytest.importorskip("numpy", reason="the serving runtime's dependencies are
 pytest.importorskip("msgspec", reason="the serving runtime's dependencies are not installed here")
 
 from modelship_serving.batching import INLINE_SECONDS, Plan, Queue
+from modelship_serving.budget import Budget
 from modelship_serving.errors import RequestError
 
 FAST = 1e-5
@@ -35,14 +36,21 @@ class Meter:
 class Bench:
     """A queue in front of a model that gives ``2 x`` and ``-x``, and what it was given."""
 
-    def __init__(self, plan: Plan, max_waiting: int = 256, run: Callable[[list[Any]], list[Any]] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        max_waiting: int = 256,
+        run: Callable[[list[Any]], list[Any]] | None = None,
+        most_bytes: int = 1 << 30,
+    ) -> None:
         self.runs: list[list[float]] = []
         self.threads: set[int] = set()
         self.seen: list[tuple[list[Any], list[Any]]] = []
         self.meter = Meter()
         self.gate: threading.Event | None = None
         self._model = run or (lambda inputs: [2 * inputs[0], -inputs[0]])
-        self.queue = Queue(self._run, lambda i, o: self.seen.append((i, o)), plan, max_waiting, self.meter)
+        self.budget = Budget(most_bytes, self.meter.rejected)
+        self.queue = Queue(self._run, lambda i, o: self.seen.append((i, o)), plan, max_waiting, self.meter, self.budget)
 
     def _run(self, inputs: list[Any]) -> list[Any]:
         if self.gate is not None:
@@ -81,6 +89,7 @@ def test_each_request_gets_the_outputs_of_its_own_samples(single: float, max_bat
 
         await asyncio.gather(*map(client, range(25)))
         assert bench.queue.idle
+        assert bench.budget.held == 0
         assert sum(bench.meter.batches) == sum(len(run) for run in bench.runs)
         assert sum(len(inputs[0]) for inputs, _outputs in bench.seen) == sum(bench.meter.batches)
         assert all(len(i[0]) == len(o[0]) == len(o[1]) for i, o in bench.seen)
@@ -161,6 +170,42 @@ def test_the_queue_is_bounded():
     play(scene())
 
 
+def test_the_queue_is_bounded_in_bytes():
+    """Few requests may hold a lot: 4 bytes for each number here, and 1000 bytes are all that may wait."""
+
+    async def scene() -> None:
+        bench = Bench(Plan(SLOW, SLOW, 1), most_bytes=1000)
+        bench.gate = threading.Event()
+        running = bench.ask(0.0)
+        await asyncio.sleep(0.05)  # in the thread by now, and counted until it is done
+        large = bench.ask(*[1.0] * 200)
+        with pytest.raises(RequestError, match="overloaded: what waits takes") as caught:
+            bench.ask(*[2.0] * 50)
+        assert (caught.value.status, caught.value.header and caught.value.header[0]) == (503, "retry-after")
+        small = bench.ask(3.0)
+        large.cancel()
+        again = bench.ask(*[2.0] * 200)  # the client of the large one left
+        late = bench.ask(4.0, deadline=time.monotonic() + 0.02)
+        with pytest.raises(RequestError):
+            await late
+        assert bench.budget.held == 4 * (1 + 1 + 200)
+        bench.gate.set()
+        await asyncio.gather(running, small, again)
+        assert bench.meter.reasons == ["queue_full", "deadline"]
+        assert bench.budget.held == 0
+
+    play(scene())
+
+
+def test_one_request_alone_may_be_as_large_as_it_is():
+    async def scene() -> None:
+        bench = Bench(Plan(SLOW, FAST, 1), most_bytes=1000)
+        values = list(map(float, range(5000)))
+        assert right(values, await bench.ask(*values))
+
+    play(scene())
+
+
 def test_an_expired_request_is_told_at_once_and_never_run():
     async def scene() -> None:
         bench = Bench(Plan(SLOW, SLOW, 1))
@@ -210,6 +255,7 @@ def test_only_the_one_at_fault_fails(single: float):
         bench = Bench(Plan(single, single, 8), run=run)
         asked = [bench.ask(float(i)) for i in range(10, 16)]
         answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert bench.budget.held == 0
         for value, answer in zip(range(10, 16), answers, strict=True):
             assert isinstance(answer, ValueError) if value == 13 else right([float(value)], answer)
         assert right([1.0], await bench.ask(1.0))

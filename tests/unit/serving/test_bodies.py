@@ -110,11 +110,45 @@ FILE = 'Content-Disposition: form-data; name="image"; filename="a.png"\r\nConten
 NOTE = 'content-disposition: form-data; name="note"'
 
 
-@pytest.mark.parametrize("data", [b"", b"\r\n--", b"x--b", b"\r\n", b"\x89PNG\r\n\x1a\n\0\r\n\r\n", bytes(range(256))])
-@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=b", 'multipart/form-data; charset=x; boundary="b"'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\r\n--",
+        b"x--b",
+        b"\r\n",
+        b"\x89PNG\r\n\x1a\n\0\r\n\r\n",
+        bytes(range(256)),
+        b"\r\n--bc\r\n",
+        b"\r\n--b--c\r\n\r\n--b-\r\n",
+    ],
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "multipart/form-data; boundary=b",
+        'multipart/form-data; charset=x; boundary="b"',
+        'multipart/form-data; note="a; boundary=c, \\""; Boundary = "b"',
+    ],
+)
 def test_the_file_of_a_form(kind: str, data: bytes):
     body = form((NOTE, b"hello"), (FILE, data), (NOTE, b""))
     assert form_file(request(content_type=kind), body) == ("image", data)
+
+
+def test_a_quoted_parameter_may_hold_anything():
+    head = 'content-disposition: form-data; filename="a; name=b.png"; name="the; \\"picture\\""'
+    assert form_file(request(content_type='multipart/form-data; boundary="b"'), form((head, b"x"))) == (
+        'the; "picture"',
+        b"x",
+    )
+    body = form((FILE, b"x")).replace(b"--b", b"--a;b")
+    assert form_file(request(content_type='multipart/form-data; boundary="a;b"'), body) == ("image", b"x")
+
+
+def test_what_is_around_the_parts_does_not_matter():
+    body = b"hello\r\n" + form((FILE, b"x")).replace(b"--b\r\n", b"--b \t\r\n") + b"and more\r\n--b\r\n"
+    assert form_file(request(content_type="multipart/form-data; boundary=b"), body) == ("image", b"x")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +162,8 @@ def test_the_file_of_a_form(kind: str, data: bytes):
         ("multipart/form-data; boundary=b", form(("x: y", b"x")), 400),
         ("multipart/form-data; boundary=b", form((NOTE, b"x")), 422),
         ("multipart/form-data; boundary=b", form((FILE, b"x"), (FILE, b"y")), 422),
+        ("multipart/form-data; boundary=b", form(*[(NOTE, b"")] * 1000, (FILE, b"y")), 422),
+        ("multipart/form-data; boundary=b", form((f"x: {'y' * 9000}\r\n{FILE}", b"y")), 400),
     ],
 )
 def test_forms_without_one_file_are_refused(kind: str, body: bytes, status: int):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
 import struct
+import threading
 import types
 import zlib
 from pathlib import Path
@@ -17,8 +20,9 @@ pytest.importorskip("msgspec", reason="the serving runtime's dependencies are no
 Image = pytest.importorskip("PIL.Image", reason="the serving runtime's dependencies are not installed here")
 
 from modelship_serving import images
+from modelship_serving.budget import Budget
 from modelship_serving.errors import RequestError
-from modelship_serving.images import dark_background, decode_image, encode_png, picture_of, to_pixels
+from modelship_serving.images import dark_background, encode_png, picture_of, to_pixels
 from modelship_serving.release import TensorSpec
 from modelship_serving.tensors import Field
 
@@ -36,6 +40,13 @@ def stored(image: Any, kind: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def decode_image(data: bytes, field: Field, invert: str = "auto", dark: bool | None = None) -> Any:
+    picture = images.picture_in(field)
+    if dark is None:
+        dark = picture.channels == 1 and picture.low == 0
+    return images.decode(data, picture, field, invert, dark)
 
 
 def noise(*shape: int) -> Any:
@@ -139,6 +150,19 @@ def test_scaling_is_antialiased_and_keeps_proportions():
     assert middle.max() < 155
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(700, 900), (1501, 333), (333, 1501)])
+def test_a_picture_in_pieces_is_as_one_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch, channels: int, size: tuple[int, int]
+):
+    data, some = stored(Image.fromarray(noise(*size, 4))), field((9, 11, channels))
+    monkeypatch.setattr(images, "_PIECE_PIXELS", size[0] * size[1])
+    whole = decode_image(data, some)
+    for pixels in (100_000, 5000, 1):
+        monkeypatch.setattr(images, "_PIECE_PIXELS", pixels)
+        assert (decode_image(data, some) == whole).all()
+
+
 def test_what_is_left_free_takes_the_colour_of_the_border():
     wide = Image.new("RGB", (60, 20), (200, 10, 30))
     array = decode_image(stored(wide), field((12, 12, 3)))[0]
@@ -165,7 +189,7 @@ def test_the_background_is_judged_by_the_golden_samples(tmp_path: Path, border: 
     spec = TensorSpec("image", "float32", (-1, 6, 6, 1), (0, 255))
     release = types.SimpleNamespace(
         digest=f"sha256:{border}",
-        model_path=str(tmp_path / "model" / "model.onnx"),
+        folder=str(tmp_path),
         signature=types.SimpleNamespace(inputs=(spec,)),
     )
     assert dark_background(types.SimpleNamespace(release=release, fields=[Field(spec)])) is dark
@@ -183,6 +207,14 @@ def bomb(width: int, height: int) -> bytes:
     )
 
 
+def scans(count: int, side: int = 40) -> bytes:
+    """A progressive JPEG whose last scan comes again and again, with a whole JPEG among its metadata."""
+    data = stored(Image.new("L", (side, side), 200), "JPEG", progressive=True)
+    inner = stored(Image.new("L", (8, 8)), "JPEG", progressive=True)
+    last, note = data.rindex(b"\xff\xda"), b"\xff\xfe" + (len(inner) + 2).to_bytes(2, "big") + inner
+    return data[:2] + note + data[2:last] + data[last:-2] * count + data[-2:]
+
+
 GOOD = stored(Image.fromarray(noise(30, 30)))
 
 
@@ -198,6 +230,12 @@ GOOD = stored(Image.fromarray(noise(30, 30)))
         (bomb(100_000, 100_000), 413, "100000x100000 pixels, at most 16000000"),
         (bomb(4001, 4000), 413, "scale the picture down"),
         (bomb(3000, 3000), 422, "damaged or not complete"),
+        (bomb(100_000, 1), 413, "100000x1 pixels"),
+        (scans(10_000), 422, "more than 64 scans: save it again"),
+        (scans(1)[:2] + b"\xff\xfe\0\2" * 1_000_000 + scans(1)[2:], 422, "more than 4096 parts"),
+        (scans(1)[:3] + b"\xff" * 1_000_000 + scans(1)[3:], 422, "more than 4096 parts"),
+        (GOOD[:33] + (bytes(4) + b"tEXt" + bytes(4)) * 100_000 + GOOD[33:], 422, "more than 4096 parts"),
+        (GOOD[:-12] + (bytes(4) + b"IDAT" + bytes(4)) * 100_000 + GOOD[-12:], 422, "more than 4096 parts"),
     ],
 )
 def test_what_is_no_picture_is_refused(data: bytes, status: int, message: str):
@@ -206,10 +244,110 @@ def test_what_is_no_picture_is_refused(data: bytes, status: int, message: str):
     assert caught.value.status == status
 
 
-def test_every_cut_and_every_flipped_byte_is_an_answer_or_a_refusal():
-    data = stored(Image.fromarray(noise(12, 12)), "JPEG")
+def test_scans_of_a_usual_number_are_read_and_those_of_a_thumbnail_are_none():
+    usual = decode_image(scans(1), field(), "false")
+    assert (decode_image(scans(50), field(), "false") == usual).all()
+
+
+def test_texts_in_a_png_are_not_even_looked_at():
+    """Unpacked they take as much time and memory as their sender likes."""
+    text = b"note\0\0" + zlib.compress(bytes(1_000_000))
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    image, parts = images._open(GOOD[:33] + chunk * 60 + GOOD[33:])
+    assert parts == 63
+    assert "note" not in image.info
+    assert (decode_image(GOOD[:33] + chunk * 60 + GOOD[33:], field()) == decode_image(GOOD, field())).all()
+
+
+@pytest.mark.parametrize("size", [(4000, 4000), (64_000, 250), (250, 64_000)])
+@pytest.mark.parametrize("mode", ["I;16", "RGBA", "P"])
+def test_the_largest_picture_takes_4_bytes_of_memory_for_each_pixel(mode: str, size: tuple[int, int]):
+    image = Image.new(mode, size)
+    data = stored(image, **({"transparency": 0} if mode == "P" else {}), compress_level=1)
+    del image
+    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not os.access(clear, os.W_OK):
+        pytest.skip("NOT TESTED, the peak of this process's memory cannot be reset")
+
+    def peak() -> int:
+        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+
+    clear.write_text("5")
+    before = peak()
+    assert decode_image(data, field(), "false").shape == (1, 28, 28, 1)
+    assert (peak() - before) / 1024 < 100
+
+
+class Turns:
+    """A model that takes pictures, and a decoder that waits for its cue."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+        self.refused: list[str] = []
+        self.budget = Budget(most, self.refused.append)
+        self.fields = [field()]
+        self.release = types.SimpleNamespace(digest="turns", folder="/nothing", signature=None)
+        self.gate = threading.Event()
+        self.threads: list[int] = []
+        convert = images._convert
+
+        def waiting(*arguments: Any) -> Any:
+            self.threads.append(threading.get_ident())
+            assert threading.get_ident() == threading.main_thread().ident or self.gate.wait(20)
+            return convert(*arguments)
+
+        monkeypatch.setattr(images, "_convert", waiting)
+        monkeypatch.setattr(images, "_turn", asyncio.Lock())
+        monkeypatch.setitem(images._dark, "turns", True)
+
+    async def ask(self, data: bytes) -> Any:
+        (array,) = await images.image_inputs(data, "invert=false", self)
+        return array
+
+
+@pytest.mark.parametrize(
+    ("data", "inline"),
+    [
+        (GOOD, True),
+        (stored(Image.new("L", (600, 600))), False),
+        (stored(Image.fromarray(noise(300, 300))), False),  # 90 KB
+        (scans(50), False),
+    ],
+)
+def test_only_what_is_done_at_once_is_done_in_the_loop(monkeypatch: pytest.MonkeyPatch, data: bytes, inline: bool):
+    turns = Turns(monkeypatch, 1 << 20)
+    turns.gate.set()
+    assert asyncio.run(turns.ask(data)).shape == (1, 28, 28, 1)
+    assert (turns.threads == [threading.get_ident()]) is inline
+    assert turns.budget.held == 0
+
+
+def test_pictures_wait_in_turn_and_only_so_many(monkeypatch: pytest.MonkeyPatch):
+    data = stored(Image.new("L", (600, 600)))
+    turns = Turns(monkeypatch, 4 * len(data))
+
+    async def scene() -> None:
+        first, second, third, fourth = (asyncio.create_task(turns.ask(data)) for _ in range(4))
+        await asyncio.sleep(0.05)
+        with pytest.raises(RequestError) as caught:
+            await turns.ask(data)
+        assert (caught.value.status, turns.refused) == (503, ["queue_full"])
+        third.cancel()  # its client left before its turn
+        first.cancel()  # and this one's while it was being decoded
+        await asyncio.sleep(0.05)
+        assert turns.budget.held == 2 * len(data)
+        turns.gate.set()
+        assert (await second).shape == (await fourth).shape == (1, 28, 28, 1)
+        assert turns.budget.held == 0
+        assert len(turns.threads) == 3, "one was never decoded"
+
+    asyncio.run(asyncio.wait_for(scene(), 20))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_every_cut_and_every_flipped_byte_is_an_answer_or_a_refusal(kind: str):
+    data = stored(Image.fromarray(noise(12, 12)), kind)
     statuses = set()
-    for end in range(0, len(data), 7):
+    for end in range(0, len(data), 7 if kind == "JPEG" else 1):
         for bad in (data[:end], data[:end] + bytes([data[end] ^ 0xFF]) + data[end + 1 :]):
             try:
                 assert np.isfinite(decode_image(bad, field())).all()
@@ -220,13 +358,13 @@ def test_every_cut_and_every_flipped_byte_is_an_answer_or_a_refusal():
 
 def test_a_large_jpeg_is_decoded_small(monkeypatch: pytest.MonkeyPatch):
     sizes = []
-    fit = images._fit
+    scaled = images._scaled
 
-    def seen(image: Any, picture: Any) -> Any:
+    def seen(image: Any, *more: Any) -> Any:
         sizes.append(image.size)
-        return fit(image, picture)
+        return scaled(image, *more)
 
-    monkeypatch.setattr(images, "_fit", seen)
+    monkeypatch.setattr(images, "_scaled", seen)
     decode_image(stored(Image.new("RGB", (4000, 3000), "white"), "JPEG"), field())
     assert max(sizes[0]) <= 1000
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,19 @@ pytest.importorskip("msgspec", reason="the serving runtime's dependencies are no
 pytest.importorskip("onnxruntime")
 pytest.importorskip("ai_edge_litert")
 
+from modelship_serving.budget import Budget
 from modelship_serving.errors import RequestError, StartError
+from modelship_serving.http import Request
 from modelship_serving.logs import Log
 from modelship_serving.metrics import Counters
 from modelship_serving.model import Model
 from modelship_serving.release import load_release
+from modelship_serving.rpc import messages
+from modelship_serving.rpc.calls import Call
+from modelship_serving.rpc.service import RpcInference
 from modelship_serving.settings import Settings
+from modelship_serving.simple import Simple
+from modelship_serving.v2 import Inference
 from tests.integration.tiny import GREEN, KINDS, RED, TOLERANCE, expected, made, tiny_release
 
 _ONNX = """
@@ -131,6 +139,38 @@ def test_a_batch_is_as_its_samples(tmp_path: Path, kind: str, max_batch: int):
     assert model.gives_probabilities(0)
     # This one is too small for batches to pay; ONNX can, when told to; LiteRT has a batch of one built in here.
     assert model.plan.max_batch == (16 if max_batch == 16 and kind == "onnx" else 1)
+
+
+def test_what_is_read_is_queued_before_the_next_request_is_read(tmp_path: Path):
+    """Otherwise all that come in within one turn of the loop would take memory at once, however little may wait."""
+    refused: list[str] = []
+    release = load_release(str(tiny_release(tmp_path)))
+    model = Model(release, Settings(max_batch=16), Counters(1).row(0), Log("error"), Budget(20, refused.append))
+    tensor = {"name": "image", "shape": [1, 2, 2, 1], "datatype": "FP32"}
+    binary = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": 16}}]}).encode()
+    head = {"inference-header-content-length": str(len(binary))}
+    pixels = np.array(GREEN, "float32").tobytes()
+    v2 = Inference(model, 1 << 20).answer
+    rpc = RpcInference(model)
+    message = b"\x2a\x13\x0a\x05image\x12\x04FP32\x1a\x04\x01\x02\x02\x01\x3a\x10" + pixels
+    asks: list[Any] = [
+        lambda: Simple(model).answer(Request("POST", "/predict", body=json.dumps({"image": GREEN}).encode())),
+        lambda: v2(Request("POST", "/", body=json.dumps({"inputs": [{**tensor, "data": GREEN}]}).encode())),
+        lambda: v2(Request("POST", "/", headers=head, body=binary + pixels)),
+        lambda: v2(Request("POST", "/", headers=head, body=binary + pixels)),  # known by now
+        lambda: rpc.infer(message, messages.read_infer_request(message), Call("x")),
+    ]
+
+    async def scene() -> None:
+        for ask in asks:
+            first = ask()
+            with pytest.raises(RequestError, match="overloaded: what waits takes"):
+                ask()
+            await first
+
+    asyncio.run(scene())
+    assert refused == ["queue_full"] * len(asks)
+    assert model.budget.held == 0
 
 
 def test_batches_where_they_pay(tmp_path: Path):

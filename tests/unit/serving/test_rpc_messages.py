@@ -10,6 +10,7 @@ import pytest
 
 from modelship_serving.errors import RequestError
 from modelship_serving.rpc import messages as m
+from modelship_serving.rpc import protobuf
 
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")
 
@@ -55,7 +56,7 @@ def test_contents_there_and_back(datatype: str, count: int):
     tensor.contents.ParseFromString(theirs)
     read = m.read_infer_request(pb.ModelInferRequest(inputs=[tensor]).SerializeToString()).inputs[0]
     assert (read.name, read.datatype, read.shape) == ("x", datatype, [count])
-    found = read.contents.numbers("x", datatype) if read.contents else np.empty(0)
+    found = read.contents.numbers("x", datatype, count) if read.contents and count else np.empty(0)
     assert found.tolist() == array.tolist()
 
 
@@ -66,11 +67,70 @@ def test_contents_in_pieces():
     tensor = b"\x2a" + bytes([len(contents)]) + contents
     request = m.read_infer_request(b"\x2a" + bytes([len(tensor)]) + tensor)
     assert request.inputs[0].contents is not None
-    assert request.inputs[0].contents.numbers("x", "INT32").tolist() == [1, -2, 5, 1, -2]
+    assert request.inputs[0].contents.numbers("x", "INT32", 5).tolist() == [1, -2, 5, 1, -2]
     with pytest.raises(RequestError, match=r"x: FP32 must be in contents.fp32_contents, not in contents.int_contents"):
-        request.inputs[0].contents.numbers("x", "FP32")
-    with pytest.raises(RequestError, match=r"x: FP16 must be in raw_input_contents"):
-        request.inputs[0].contents.numbers("x", "FP16")
+        request.inputs[0].contents.numbers("x", "FP32", 5)
+    with pytest.raises(RequestError, match=r"x: FP16 must be in raw_input_contents, not in contents.int_contents"):
+        request.inputs[0].contents.numbers("x", "FP16", 5)
+
+
+@pytest.mark.parametrize("datatype", ["INT64", "UINT64", "INT32", "BOOL"])
+def test_numbers_are_packed_and_unpacked_piece_by_piece(monkeypatch: pytest.MonkeyPatch, datatype: str):
+    array = numbers(TYPES[datatype][0], 3000)
+    whole = m.write_contents(array, datatype)
+    for size in (10, 11, 64, 1000):
+        monkeypatch.setattr(protobuf, "_CHUNK", size)
+        assert m.write_contents(array, datatype) == whole
+        (value,) = protobuf.Reader(whole).scan(0, len(whole))
+        assert m.Contents(whole, [value]).numbers("x", datatype, 3000).tolist() == array.tolist()
+    with pytest.raises(RequestError, match="64 bits"):
+        protobuf.unpack_varints(np.frombuffer(b"\x80" * 3000 + b"\x01", np.uint8), np.dtype("int64"))
+
+
+@pytest.mark.parametrize("datatype", TYPES)
+def test_nothing_is_unpacked_where_there_are_more_or_fewer_numbers(monkeypatch: pytest.MonkeyPatch, datatype: str):
+    def never(*_arguments: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(m, "unpack_varints", never)
+    monkeypatch.setattr(m, "numbers", never)
+    whole = m.write_contents(numbers(TYPES[datatype][0], 1000), datatype)
+    contents = m.Contents(whole, list(protobuf.Reader(whole).scan(0, len(whole))))
+    for count in (1, 999, 1001, 2**40):
+        with pytest.raises(RequestError, match=f"x: expected {count} numbers, got 1000") as caught:
+            contents.numbers("x", datatype, count)
+        assert caught.value.status == 422
+
+
+@pytest.mark.parametrize(
+    "unit", [b"\x3a\x00", b"\x2a\x00", b"\x32\x00", b"\x22\x00", b"\x2a\x04\x2a\x02\x10\x01", b"\x50\x01"]
+)
+def test_a_message_of_too_many_fields_is_refused(unit: bytes):
+    """Each takes two bytes on the wire, and hundreds in memory."""
+    few = 1000
+    m.read_infer_request(unit * few)
+    with pytest.raises(RequestError, match="more than 16384 fields") as caught:
+        m.read_infer_request(unit * 20_000)
+    assert caught.value.status == 413
+
+
+def test_a_shape_of_too_many_axes_is_refused():
+    for axes in (b"\x18\x01" * 5000, b"\x1a\x88\x27" + b"\x01" * 5000):
+        length = bytes([len(axes) & 0x7F | 0x80, len(axes) >> 7])
+        with pytest.raises(RequestError, match="a shape of more than 64 axes"):
+            m.read_infer_request(b"\x2a" + length + axes)
+
+
+@pytest.mark.parametrize("more", [0, 1000, 100_000])
+def test_a_small_tensor_does_not_keep_a_large_message(more: int):
+    values = np.arange(1000, dtype="float32")
+    theirs = pb.ModelInferRequest(id="x" * more)
+    theirs.inputs.add(name="x", datatype="FP32", shape=[1000]).contents.fp32_contents.extend(values.tolist())
+    contents = m.read_infer_request(theirs.SerializeToString()).inputs[0].contents
+    assert contents is not None
+    found = contents.numbers("x", "FP32", 1000)
+    assert found.tolist() == values.tolist()
+    assert len(found.base) < 3 * found.nbytes
 
 
 def test_a_whole_request():
@@ -142,7 +202,7 @@ def test_mangled_requests_are_refused_as_such():
             request = m.read_infer_request(bytes(mangled))
             for tensor in request.inputs:
                 if tensor.contents:
-                    tensor.contents.numbers("x", "INT32")
+                    tensor.contents.numbers("x", "INT32", chance.choice((1, 2, 3, 4)))
         except RequestError as exc:
             refused.append(exc.status)
     assert set(refused) <= {400, 422}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import time
 from typing import Any
 
 import pytest
@@ -44,6 +46,51 @@ def test_a_narrow_range_is_checked_on_whole_numbers_too():
 def test_what_lies_outside_the_range_is_named(bad: float):
     with pytest.raises(RequestError, match=r"image\[3\]"):
         field().array([0, 1, 2, bad, 4, 5])
+
+
+@pytest.mark.parametrize("place", [0, 1, 4321, 9998, 9999])
+@pytest.mark.parametrize(
+    ("dtype", "limits", "good", "bad", "why"),
+    [
+        ("float32", None, 0.5, 1e39, "does not fit float32"),
+        ("float32", (0, 255), 7, 256, "is not in the range 0 to 255"),
+        ("float64", None, 0.5, math.nan, "is not a finite number"),
+        ("uint8", None, 7, 256, "does not fit uint8"),
+        ("int64", (-5, 9), 7, 10, "is not in the range -5 to 9"),
+    ],
+)
+def test_the_first_number_at_fault_is_named(dtype: str, limits: Any, good: float, bad: float, why: str, place: int):
+    values = [good] * 10_000
+    values[place] = values[-1] = bad
+    some = field(dtype, (-1, 5), limits)
+    with pytest.raises(RequestError, match=rf"^image\[{place}\]: .* {why}"):
+        some.array(values, 2000)
+    with pytest.raises(RequestError, match=rf"^sample {place // 5}\[{place % 5}\]: .*{why}"):
+        some.array(values, 2000, [f"sample {number}" for number in range(2000)])
+
+
+def test_a_wrong_number_among_millions_is_found_at_once():
+    """No more than a few times as long as reading them takes."""
+    some, values = field("float32", (-1, 4), (0, 1)), [0.5] * 1_000_000
+
+    def seconds() -> float:
+        began = time.process_time()
+        with contextlib.suppress(RequestError):
+            some.array(values, 250_000)
+        return time.process_time() - began
+
+    right = min(seconds() for _ in range(3))
+    for wrong in (1.5, 1e39):
+        values[-1] = wrong
+        assert min(seconds() for _ in range(3)) < 4 * right + 0.01
+
+
+def test_integers_are_narrowed_only_where_they_fit():
+    some = field("int8", (-1, 2), None)
+    found = some.narrowed(np.array([-128, 127], "int32"))
+    assert (found.dtype, found.tolist()) == (np.int8, [-128, 127])
+    with pytest.raises(RequestError, match=r"^image\[1\]: 128 does not fit int8"):
+        some.narrowed(np.array([0, 128, 300], "int32"))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e39, 10**400])

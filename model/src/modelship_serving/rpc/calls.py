@@ -17,7 +17,7 @@ from .. import metrics
 from ..context import Context
 from ..errors import KeysPendingError, RequestError
 from .hpack import encode, encode_indexed, literal
-from .http2 import Connection
+from .incoming import Incoming
 from .outgoing import Stream
 
 #: HTTP status of a refusal: gRPC status (https://grpc.io/docs/guides/status-codes), and the reason that it counts as (none
@@ -50,16 +50,19 @@ _WARN_NS = 1_000_000_000
 class Call:
     """What a method is told about a call besides its message.
 
+    :ivar id: the ``x-request-id`` that was given, or one made here.
     :ivar deadline: ``time.monotonic()`` at which the client gives up.
     :ivar release: to be set to the digest of the release that answers, where it is not the default one.
+    :ivar pending: what the gate has to fetch something for before it can decide.
     """
 
-    __slots__ = ("deadline", "id", "release")
+    __slots__ = ("deadline", "id", "pending", "release")
 
-    def __init__(self, id: str, deadline: float | None) -> None:
+    def __init__(self, id: str) -> None:
         self.id = id
-        self.deadline = deadline
+        self.deadline: float | None = None
         self.release = ""
+        self.pending: KeysPendingError | None = None
 
 
 class Method(t.NamedTuple):
@@ -88,7 +91,8 @@ class _Head:
         self.path = headers.get(":path", "")
         self.method = methods.get(self.path)
         self.encoding = headers.get("grpc-encoding", "identity")
-        self.id = headers.get("x-request-id", "")
+        #: Of the client; one that is wrong is told so with one made here.
+        self.id = ""
         self.trace = [(name, headers[name]) for name in ("traceparent", "tracestate") if name in headers]
         self.timeout: float | None = None
         self.error: RequestError | None = None
@@ -109,8 +113,10 @@ class _Head:
     def _check(self) -> None:
         if self.method is None:
             raise RequestError(501, f"method '{self.path[:120]}': not served here")
-        if self.id and (len(self.id) > 128 or not self.id.isprintable()):
+        given = self.headers.get("x-request-id", "")
+        if len(given) > 128 or not given.isprintable():
             raise RequestError(400, "x-request-id: at most 128 printable characters")
+        self.id = given
         timeout = self.headers.get("grpc-timeout")
         if timeout is not None:
             amount, unit = timeout[:-1], timeout[-1:]
@@ -148,15 +154,20 @@ class Calls:
     # --- what connections call ---
 
     def head(self, fields: list[tuple[str, str]]) -> _Head:
-        """See :class:`.http2.Application`."""
+        """See :class:`.incoming.Application`."""
         return _Head(fields, self._methods)
 
-    def begin(self, connection: Connection, stream: Stream) -> None:
-        """See :class:`.http2.Application`: what the metadata alone decide is decided here."""
+    def begin(self, connection: Incoming, stream: Stream) -> None:
+        """See :class:`.incoming.Application`: what the metadata alone decide is decided here."""
         self._row.begin()
         head: _Head = stream.head
+        call_id = head.id
+        if not call_id:
+            self._made += 1
+            call_id = f"{self._prefix}{self._made:010x}"
+        call = stream.state = Call(call_id)
         if head.wrong:
-            fields = [(":status", head.wrong), ("content-type", "text/plain")]
+            fields = [(":status", head.wrong), ("content-type", "text/plain"), *self._about(call)]
             connection.refuse(stream, encode(fields))
             self._count(connection, stream, int(head.wrong))
         elif head.error is not None:
@@ -165,27 +176,26 @@ class Calls:
             try:
                 self._gate.admit(head.headers, connection.certificate)
             except KeysPendingError as exc:
-                stream.state = exc
+                call.pending = exc
             except RequestError as exc:
                 self._failed(connection, stream, exc)
-                stream.state = exc
 
-    def check(self, connection: Connection, stream: Stream) -> None:
-        """See :class:`.http2.Application`."""
-        data = stream.body[0]
+    def check(self, connection: Incoming, stream: Stream) -> None:
+        """See :class:`.incoming.Application`."""
+        data = stream.body
         if len(data) >= 5 and (length := int.from_bytes(data[1:5], "big")) > self._limit:
             self._failed(connection, stream, self._too_large(length))
 
-    def complete(self, connection: Connection, stream: Stream, body: bytes) -> None:
-        """See :class:`.http2.Application`."""
+    def complete(self, connection: Incoming, stream: Stream, body: bytes) -> None:
+        """See :class:`.incoming.Application`."""
         head: _Head = stream.head
+        call: Call = stream.state
         try:
-            message = self._unframe(body, head)
-            call = self._call(stream)
-            if stream.state is not None:
-                later: Awaitable[bytes] = self._admit_later(connection, stream, message, call)
+            self._set_deadline(stream, call)
+            if call.pending is not None:
+                later: Awaitable[bytes] = self._admit_later(connection, stream, body, call)
             else:
-                result = t.cast(Method, head.method).answer(message, call)
+                result = t.cast(Method, head.method).answer(self._unframe(body, head), call)
                 if isinstance(result, bytes):
                     self._answer(connection, stream, call, result)
                     return
@@ -194,36 +204,39 @@ class Calls:
         except Exception as exc:  # noqa: BLE001 - a client must never see a stack trace, nor a worker die of one call
             self._failed(connection, stream, exc)
 
-    def late(self, connection: Connection, stream: Stream) -> None:
-        """See :class:`.http2.Application`."""
-        if stream.size > self._limit:
-            error = self._too_large(stream.size)
+    def late(self, connection: Incoming, stream: Stream) -> None:
+        """See :class:`.incoming.Application`."""
+        if len(stream.body) - 5 > self._limit:
+            error = self._too_large(len(stream.body) - 5)
         elif time.monotonic_ns() - stream.since > self._context.settings.read_seconds * 1e9:
             error = RequestError(408, "message: did not arrive in time")
         else:
-            error = RequestError(413, "message: too much is being sent at once over one connection")
+            self._row.rejected("bodies")
+            message = "overloaded: too many large messages at once, try again later"
+            error = RequestError(503, message, ("retry-after", "1"))
         self._failed(connection, stream, error)
 
     def left(self, stream: Stream) -> None:
-        """See :class:`.http2.Application`."""
+        """See :class:`.incoming.Application`."""
         self._row.rejected("client_left")
         self._count(None, stream, 499)
 
     # --- steps ---
 
-    def _call(self, stream: Stream) -> Call:
+    def _about(self, call: Call) -> list[tuple[str, str]]:
+        """Return the fields that every answer has."""
+        return [("modelship-release", call.release or self._release), ("x-request-id", call.id)]
+
+    def _set_deadline(self, stream: Stream, call: Call) -> None:
         head: _Head = stream.head
         seconds, timeout = self._deadline, head.timeout
         if timeout is not None and (not seconds or timeout < seconds):
             seconds = timeout
-        deadline = stream.since / 1e9 + seconds if seconds or timeout is not None else None
-        if deadline is not None and deadline <= time.monotonic():
-            self._row.rejected("deadline")
-            raise RequestError(504, "deadline: the request was not there in time")
-        if head.id:
-            return Call(head.id, deadline)
-        self._made += 1
-        return Call(f"{self._prefix}{self._made:010x}", deadline)
+        if seconds or timeout is not None:
+            call.deadline = stream.since / 1e9 + seconds
+            if call.deadline <= time.monotonic():
+                self._row.rejected("deadline")
+                raise RequestError(504, "deadline: the request was not there in time")
 
     def _too_large(self, length: int) -> RequestError:
         return RequestError(413, f"message: {length} bytes, at most {self._limit} are accepted")
@@ -260,14 +273,14 @@ class Calls:
             raise RequestError(400, "message: cannot be decompressed, it is cut off")
         return message
 
-    async def _admit_later(self, connection: Connection, stream: Stream, message: bytes, call: Call) -> bytes:
-        """Answer once the gate has fetched what it needs to decide."""
+    async def _admit_later(self, connection: Incoming, stream: Stream, body: bytes, call: Call) -> bytes:
+        """Answer once the gate has fetched what it needs to decide; what is packed is not unpacked before."""
         head: _Head = stream.head
-        await self._gate.admit_later(head.headers, connection.certificate, stream.state)
-        result = t.cast(Method, head.method).answer(message, call)
+        await self._gate.admit_later(head.headers, connection.certificate, call.pending)
+        result = t.cast(Method, head.method).answer(self._unframe(body, head), call)
         return result if isinstance(result, bytes) else await result
 
-    async def _later(self, connection: Connection, stream: Stream, call: Call, result: Awaitable[bytes]) -> None:
+    async def _later(self, connection: Incoming, stream: Stream, call: Call, result: Awaitable[bytes]) -> None:
         timer = asyncio.timeout_at(call.deadline)
         try:
             async with timer:
@@ -280,7 +293,7 @@ class Calls:
             return
         self._answer(connection, stream, call, message)
 
-    def _answer(self, connection: Connection, stream: Stream, call: Call, message: bytes) -> None:
+    def _answer(self, connection: Incoming, stream: Stream, call: Call, message: bytes) -> None:
         head: _Head = stream.head
         data = b"\x00" + len(message).to_bytes(4, "big") + message
         further = _REQUEST_ID + literal(call.id)
@@ -293,37 +306,37 @@ class Calls:
             connection.answer(stream, None, data, _OK, further)
         self._count(connection, stream, 200)
 
-    def _failed(self, connection: Connection, stream: Stream, error: Exception) -> None:
+    def _failed(self, connection: Incoming, stream: Stream, error: Exception) -> None:
         head: _Head = stream.head
+        call: Call = stream.state
         if not isinstance(error, RequestError):
             lines = "".join(traceback.format_exception(error))
-            self._log.error("internal error", error=repr(error), traceback=lines, path=head.path)
+            self._log.error("internal error", error=repr(error), traceback=lines, path=head.path, request_id=call.id)
             error = RequestError(500, "internal error")
         code, reason = _STATUSES.get(error.status, (2, "other"))
         if reason:
             self._row.rejected(reason)
         fields = [_TYPE, ("grpc-status", str(code)), ("grpc-message", _percent(error.message))]
-        fields.append(("modelship-release", self._release))
-        if head.id and head.error is None:
-            fields.append(("x-request-id", head.id))
-        fields += head.trace
+        fields += [*self._about(call), *head.trace]
         if error.header is not None:
             fields.append(error.header)
             if error.header[0] == "retry-after" and error.header[1].isdigit():
                 # How gRPC's clients are told (gRFC A6).
                 fields.append(("grpc-retry-pushback-ms", str(int(error.header[1]) * 1000)))
         if error.status >= 500:
-            self._warn(head, error)
+            self._warn(head, call, error)
         connection.refuse(stream, _STATUS_200 + encode(fields))
         self._count(connection, stream, error.status)
 
-    def _warn(self, head: _Head, error: RequestError) -> None:
+    def _warn(self, head: _Head, call: Call, error: RequestError) -> None:
         now = time.monotonic_ns()
         if now - self._warned >= _WARN_NS:
             self._warned = now
-            self._log.warning("call failed", status=error.status, error=error.message, path=head.path)
+            self._log.warning(
+                "call failed", status=error.status, error=error.message, path=head.path, request_id=call.id
+            )
 
-    def _count(self, connection: Connection | None, stream: Stream, status: int) -> None:
+    def _count(self, connection: Incoming | None, stream: Stream, status: int) -> None:
         now = time.monotonic_ns()
         elapsed = now - stream.since
         self._row.end(metrics.GRPC, status, elapsed)
@@ -331,8 +344,8 @@ class Calls:
         if head.method is not None and not head.method.quiet:
             self.last_request = now / 1e9
         if self._log.debugging:
-            client = connection.peer if connection else ""
-            self._log.debug("call", path=head.path, status=status, client=client, ms=elapsed / 1e6)
+            client, call = connection.peer if connection else "", stream.state
+            self._log.debug("call", path=head.path, status=status, client=client, request_id=call.id, ms=elapsed / 1e6)
 
 
 _ACCEPTED = ("grpc-accept-encoding", "identity,deflate,gzip")

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The frames of HTTP/2 (RFC 9113) and what can be wrong with them."""
+"""The frames of HTTP/2 (RFC 9113), the fields in them, and what can be wrong with either."""
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Iterable
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -20,6 +22,16 @@ MAX_BLOCK = 16384
 header = struct.Struct(">HBBBI")
 setting = struct.Struct(">HI")
 word = struct.Struct(">I")
+
+
+_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
+_value = re.compile(r"[^\0\r\n]*").fullmatch
+_PSEUDO, _REQUIRED = (
+    frozenset({":method", ":scheme", ":path", ":authority"}),
+    frozenset({":method", ":scheme", ":path"}),
+)
+#: What belongs to a connection of HTTP/1.
+_NEVER = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"})
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -42,3 +54,21 @@ def unpad(payload: bytes, flags: int) -> bytes:
     if not payload or payload[0] >= len(payload):
         raise ProtocolError(PROTOCOL_ERROR, "more padding than frame")
     return payload[1 : len(payload) - payload[0]]
+
+
+def malformed(fields: Iterable[tuple[str, str]], trailers: bool = False) -> bool:
+    """Return whether the fields of a request, or of its *trailers*, break the rules of sections 8.2 and 8.3."""
+    seen: set[str] = set()
+    ordinary = trailers
+    for name, value in fields:
+        if name.startswith(":"):
+            if ordinary or name in seen or name not in _PSEUDO:
+                return True
+            seen.add(name)
+        else:
+            ordinary = True
+            if not _name(name) or name in _NEVER or (name == "te" and value != "trailers"):
+                return True
+        if not _value(value):
+            return True
+    return not trailers and not seen >= _REQUIRED

@@ -25,14 +25,7 @@ class Rpc:
         settings = context.settings
         self._calls = Calls(context, methods(context))
         self._connections = Connections(
-            self._calls,
-            settings.max_body_bytes,
-            settings.max_connections,
-            settings.read_seconds,
-            settings.idle_seconds,
-            context.row.connections,
-            context.row.rejected,
-            self._calls.answer_block(),
+            self._calls, settings, context.row.connections, context.row.rejected, self._calls.answer_block()
         )
         most = 1 if settings.workers > 1 else 16
         self._acceptor = Acceptor(listener, self._connections, tls, most, settings.read_seconds, context.log)

@@ -7,6 +7,7 @@ request had them: ``raw_output_contents`` for ``raw_input_contents``, typed cont
 
 from __future__ import annotations
 
+import math
 import typing as t
 from collections.abc import Awaitable
 
@@ -14,19 +15,14 @@ from .. import binary
 from ..context import Context
 from ..errors import RequestError
 from ..model import Model
-from ..tensors import Array
-from ..v2 import (
-    FlatRequest,
+from ..tensors import Array, Field
+from ..v2 import Inference, Wanted, classes_of, model_metadata, server_metadata
+from ..v2_request import (
     FlatTensor,
-    Inference,
     InferRequest,
     OutputAsked,
     Tensor,
-    Wanted,
-    classes_of,
-    model_metadata,
     no_shared_memory,
-    server_metadata,
     sooner,
     timeout_of,
 )
@@ -173,11 +169,11 @@ class RpcInference(Inference):
             tensors, data = self._raw_tensors(message, request)
             arrays, count = self._arrays(InferRequest(tensors, request.id), b"", data, 0, wanted)
         else:
-            asked = FlatRequest(self._typed_tensors(request), request.id)
+            asked = InferRequest(self._typed_tensors(request), request.id)
             arrays, count = self._arrays(asked, b"", b"", -1, wanted)
         results = self._model.infer_now(arrays, count)
         if results is None:
-            return self._infer_later(arrays, count, deadline, call.id, request.id, wanted, raw)
+            return self._infer_later(self._model.submit(arrays, count, deadline, call.id), request.id, wanted, raw)
         return self._message(results, request.id, wanted, raw)
 
     def again(self, seen: _Seen, message: bytes, call: Call) -> bytes | Awaitable[bytes]:
@@ -185,21 +181,14 @@ class RpcInference(Inference):
         arrays = [seen.slot.read(message, seen.start)]
         results = self._model.infer_now(arrays, seen.samples)
         if results is None:
-            return self._infer_later(arrays, seen.samples, call.deadline, call.id, "", self._all_raw, True)
+            pending = self._model.submit(arrays, seen.samples, call.deadline, call.id)
+            return self._infer_later(pending, "", self._all_raw, True)
         return self._message(results, "", self._all_raw, True)
 
     async def _infer_later(
-        self,
-        arrays: list[Array],
-        count: int,
-        deadline: float | None,
-        call_id: str,
-        request_id: str,
-        wanted: list[Wanted],
-        raw: bool,
+        self, pending: Awaitable[list[Array]], request_id: str, wanted: list[Wanted], raw: bool
     ) -> bytes:
-        results = await self._model.infer(arrays, count, deadline, call_id)
-        return self._message(results, request_id, wanted, raw)
+        return self._message(await pending, request_id, wanted, raw)
 
     def _raw_tensors(self, message: bytes, request: messages.InferRequest) -> tuple[list[Tensor], bytes]:
         """Return the tensors as :class:`.v2.Inference` takes those with binary data, and the bytes of all of them."""
@@ -216,14 +205,20 @@ class RpcInference(Inference):
             tensors.append(Tensor(tensor.name, tensor.shape, tensor.datatype, parameters))
         return tensors, b"".join([message[start:stop] for start, stop in places])
 
-    def _typed_tensors(self, request: messages.InferRequest) -> list[FlatTensor]:
+    def _typed_tensors(self, request: messages.InferRequest) -> list[Tensor]:
         tensors = []
         for tensor in request.inputs:
             no_shared_memory(tensor.name[:40], tensor.parameters)
-            contents = tensor.contents
-            numbers = [] if contents is None else contents.numbers(tensor.name[:40], tensor.datatype).tolist()
-            tensors.append(FlatTensor(tensor.name, tensor.shape, tensor.datatype, numbers))
+            contents = tensor.contents or messages.Contents(b"", [])
+            tensors.append(Tensor(tensor.name, tensor.shape, tensor.datatype, None, contents))
         return tensors
+
+    def _numbers(self, tensor: Tensor | FlatTensor, field: Field, shape: tuple[int, ...]) -> Array:
+        # Only now: unpacked they take up to eight times as much memory, and datatype and shape may have been wrong.
+        contents: messages.Contents = tensor.data  # type: ignore[assignment]
+        array = field.narrowed(contents.numbers(field.name, field.datatype, math.prod(shape)))
+        field.check(array)
+        return array.reshape(shape)
 
     def _message(self, results: list[Array], name: str, wanted: list[Wanted], raw: bool) -> bytes:
         """Return the ``ModelInferResponse``."""
