@@ -40,7 +40,7 @@ class Corner:
             (TensorSpec("probabilities", "float32", (-1, 2)),),
             labels,
         )
-        self.release = types.SimpleNamespace(signature=signature, digest="sha256:" + "0" * 64, model_path="/none/x/y")
+        self.release = types.SimpleNamespace(signature=signature, digest="sha256:" + "0" * 64, folder="/none")
         self.fields = [Field(signature.inputs[0])]
         self.asked = 0
         self.observed = 0

@@ -45,7 +45,7 @@ def context(signature: Signature, golden: Any = None, folder: Path = Path("/none
     digest = "sha256:" + hashlib.sha256(repr(signature).encode()).hexdigest()
     release = types.SimpleNamespace(
         name="shop <1>", digest=digest, version=digest[7:19], format="onnx", signature=signature,
-        model_path=str(folder / "model" / "model.onnx"),
+        folder=str(folder),
     )  # fmt: skip
     if golden is not None:
         (folder / "golden.json").write_text(json.dumps({"inputs": golden}))
