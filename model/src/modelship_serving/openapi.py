@@ -257,9 +257,11 @@ class _Document:
         }
 
     def _media(self) -> Schema:
-        return (
-            {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES} if self._picture else {}
-        )
+        if not self._picture:
+            return {}
+        binary: Schema = {"type": "string", "format": "binary"}
+        form = {"type": "object", "required": ["file"], "properties": {"file": binary}}
+        return {**{kind: {"schema": binary} for kind in MEDIA_TYPES}, "multipart/form-data": {"schema": form}}
 
     def _infer_content(self) -> Schema:
         content: Schema = {"application/json": {"schema": ref("InferRequest")}}
