@@ -186,7 +186,8 @@ def _publish(
     signature = parent["signature"]
     events.stage("measuring accuracy before and after")
     before, _loss = accuracy_and_loss(_predictor(made.format, made.reference, parent)(data.x_test), data.y_test)
-    answers = _predictor(made.format, made.content, parent)(data.x_test)
+    predictor = _predictor(made.format, made.content, parent)
+    answers = predictor(data.x_test)
     check_probabilities(answers, len(signature["labels"]), "the compressed model", "release")
     accuracy, loss = accuracy_and_loss(answers, data.y_test)
     compression: dict[str, t.Any] = {
@@ -207,7 +208,7 @@ def _publish(
         with open(draft.path(file), "wb") as stream:
             stream.write(made.content)
         (given,), (answer,) = signature["inputs"], signature["outputs"]
-        draft.write_json("golden.json", golden_set(data.x_test, answers, given["name"], answer["name"]))
+        draft.write_json("golden.json", golden_set(data.x_test, answers, given["name"], answer["name"], predictor))
         curves = {"epochs": [], **(read_json(release, "curves.json") or {})}
         draft.write_json("curves.json", {**curves, "tuning": made.curves} if made.curves else curves)
         # The traffic is to look like what the parent learned from; the answers are to be those of this model.

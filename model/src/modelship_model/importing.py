@@ -84,7 +84,7 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
             shutil.copytree(path, draft.path(file))
         else:
             shutil.copyfile(path, draft.path(file))
-        draft.write_json("golden.json", golden_set(x, answers, name, output))
+        draft.write_json("golden.json", golden_set(x, answers, name, output, opened.predictor))
         draft.write_json("curves.json", {"epochs": []})
         if baseline := baseline_of(x, answers, signature):
             draft.write_json("baseline.json", baseline)
