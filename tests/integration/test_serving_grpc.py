@@ -527,7 +527,8 @@ def test_a_queue_that_is_full_deadlines_and_calls_given_up(tmp_path: Path):
     """With a model that takes a while: calls wait, are turned away, run out of time, or are not wanted any more."""
     port = free_port()
     data = request().SerializeToString()
-    release = tiny_release(tmp_path, model=made(MAKE_SLOW, ".onnx"))
+    # So slow that no machine answers at once.
+    release = tiny_release(tmp_path, model=made(MAKE_SLOW.replace("120", "480"), ".onnx"))
     with served(release, MODELSHIP_MAX_QUEUE="4", **{GRPC: str(port)}) as server, raw.Client(port) as client:
         streams = list(range(1, 81, 2))
         for stream in streams:

@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 import typing as t
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 
 import numpy as np
 
@@ -30,6 +30,22 @@ _COUNTED_SECONDS = 100e-6
 #: Batches are measured with runs of about this long at most: a start must not wait for them.
 _MEASURE_SECONDS = 0.05
 _BATCHES = (8, 32)
+
+
+class _Turn(Awaitable[list[Array]]):
+    """A place in the queue, given up with this object: a task that is cancelled before its first step cancels nothing."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: asyncio.Future[list[Array]]) -> None:
+        self._future = future
+
+    def __await__(self) -> Generator[t.Any, None, list[Array]]:
+        return (yield from self._future.__await__())
+
+    def __del__(self) -> None:
+        self._future.cancel()
+
 
 Observer = Callable[[list[Array], list[Array]], None]
 
@@ -210,8 +226,10 @@ class Model:
         deadline: float | None = None,
         request_id: str = "",
         quiet: bool = False,
-    ) -> asyncio.Future[list[Array]]:
+    ) -> Awaitable[list[Array]]:
         """Have the model run on *count* samples in the turn of this request; what there is no room for is refused at once.
+
+        Whoever drops what is returned does not want it any more.
 
         :param deadline: ``time.monotonic()`` after which the answer is not wanted any more.
         :param request_id: for the log.
@@ -220,7 +238,7 @@ class Model:
             the values.
         """
         try:
-            return self._queue.submit(inputs, count, deadline, quiet)
+            return _Turn(self._queue.submit(inputs, count, deadline, quiet))
         except RequestError as exc:
             if self._log.debugging:
                 self._log.debug("not run", request_id=request_id, reason=exc.message)

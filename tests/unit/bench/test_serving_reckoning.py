@@ -11,7 +11,7 @@ import pytest
 
 from tests.bench.figures import Figure, table
 from tests.bench.serving import processes, protocol, reckon, wrk
-from tests.bench.serving.protocol import BINARY, INFER, PREDICT
+from tests.bench.serving.protocol import BINARY, FRACTIONS, INFER, PREDICT
 from tests.bench.serving.reckon import Turn, figures, overview, summed_up
 from tests.bench.serving.wrk import Point
 from tests.bench.stand import BenchError
@@ -23,11 +23,13 @@ def turn(rates: dict[str, float], p99: float = 0.002, start: float = 0.3, memory
     return Turn(start, memory, points)
 
 
-OURS = turn({PREDICT: 9000, INFER: 6000, BINARY: 9000})
+OURS = turn({PREDICT: 9000, INFER: 6000, FRACTIONS: 5000, BINARY: 9000})
+LIMITS = {"limit": reckon.AGAINST_LIMIT, "granian": reckon.AGAINST_GRANIAN}
+NO_RIVALS = ("naive", *LIMITS)
 
 
 def judged(**found: Turn) -> dict[tuple[str, str], Figure]:
-    rows = figures({"ours": OURS, **found}, "ours", "naive", "limit", [n for n in found if n not in ("naive", "limit")])
+    rows = figures({"ours": OURS, **found}, "ours", "naive", LIMITS, [n for n in found if n not in NO_RIVALS])
     return {(row.section, row.name): row for row in rows}
 
 
@@ -78,16 +80,24 @@ def test_limit(constant: float, reached: bool) -> None:
     assert met(row) is reached
     assert row.ours == pytest.approx(8 / 9000 * 1e3)  # milliseconds a request
     assert rows[reckon.AGAINST_LIMIT, f"{BINARY}, 8 connections"].goal is None
+    assert (
+        met(judged(granian=turn({PREDICT: constant}))[reckon.AGAINST_GRANIAN, f"{PREDICT}, 8 connections"]) is reached
+    )
 
 
 def test_by_itself() -> None:
     rows = judged()
-    assert met(rows[reckon.BY_ITSELF, "binary tensors, 8 connections"])  # 1.5 x is enough
+    assert met(rows[reckon.BY_ITSELF, "binary tensors, not whole numbers, 8 connections"])  # 1.5 x is enough
+    assert met(rows[reckon.BY_ITSELF, "binary tensors, not fractions, 8 connections"])
     assert met(rows[reckon.BY_ITSELF, "resident memory"])
     slow = figures(
-        {"ours": turn({PREDICT: 1, INFER: 2, BINARY: 2.9}, start=0.51, memory=80_100_000)}, "ours", "", "", []
+        {"ours": turn({PREDICT: 1, INFER: 2, FRACTIONS: 2, BINARY: 2.9}, start=0.51, memory=80_100_000)},
+        "ours",
+        "",
+        {},
+        [],
     )
-    assert [met(row) for row in slow if row.section == reckon.BY_ITSELF] == [False] * 5
+    assert [met(row) for row in slow if row.section == reckon.BY_ITSELF] == [False] * 8
 
 
 def test_missing_contestants_leave_no_rows() -> None:
@@ -95,7 +105,8 @@ def test_missing_contestants_leave_no_rows() -> None:
 
 
 def test_every_section_has_a_contestant_in_the_table() -> None:
-    rows = figures({"ours": OURS, "naive": OURS, "limit": OURS, "other": OURS}, "ours", "naive", "limit", ["other"])
+    found = dict.fromkeys(("ours", "naive", "limit", "granian", "other"), OURS)
+    rows = figures(found, "ours", "naive", LIMITS, ["other"])
     assert {row.section for row in rows} == set(reckon.SECTIONS)
     text = table(rows, reckon.SECTIONS)
     assert text.count("  NO") == sum(not row.goal[1] for row in rows if row.goal) > 0
@@ -108,7 +119,7 @@ def test_overview_is_sorted_by_rate_and_leaves_out_what_was_not_measured() -> No
     )
     lines = [line.split() for line in text.splitlines()]
     names = [line[0] for line in lines if line[0] in ("Ours", "Naive")]
-    assert names == ["Ours", "Naive", "Ours", "Ours"]
+    assert names == ["Ours", "Naive", "Ours", "Ours", "Ours"]
     assert ["Naive", "24", "300.00", "500.00", "9,000", "2.00", "500"] in lines
     assert ["Ours", *["9,000"] * 3, *["1.00"] * 3, *["2.00"] * 3, "0", "0.30", "60"] in lines
 
