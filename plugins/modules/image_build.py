@@ -49,15 +49,20 @@ options:
             are used; apt's state on the host is not touched.
           - Packages are unpacked, not configured. Maintainer scripts do not run; users, C(/tmp) and the bundle of
             certificate authorities are made all the same. Set-user-id bits are taken away.
-          - The versions are resolved once and then kept; see O(refresh).
+          - The versions are resolved once and then kept, so that no run changes an image unasked; O(refresh) and C(max_age)
+            say when they are resolved again. The difference names each package. A warning says when they are older than
+            30 days, and when the suite is out of security support.
         type: dict
         suboptions:
           suite:
-            description: Debian's suite.
+            description:
+              - Debian's suite. By default the current stable one, if the host's apt sources name it or the mirror that they name
+                offers it, else the newest before it that they offer; on Ubuntu the host's own.
+              - The default is determined once and then kept, as the packages are.
             type: str
-            default: bookworm
           packages:
-            description: Packages to unpack, with what they depend on. By default those of a Python 3.11 serving image.
+            description:
+              - Packages to unpack, with what they depend on. By default those of a serving image with the suite's own Python.
             type: list
             elements: str
           omit:
@@ -71,8 +76,17 @@ options:
             type: list
             elements: str
           mirror:
-            description: An apt source in place of the host's; a URI, or a whole line that begins with C(deb).
+            description:
+              - An apt source in place of the host's; a URI, or a whole line that begins with C(deb).
+              - It is then the only one, so name a mirror that has the security updates too. A mirror of one day, as
+                C(deb [check-valid-until=no] https://snapshot.debian.org/archive/debian/20261101T000000Z trixie main),
+                makes the same base anywhere without a C(lock).
             type: str
+          max_age:
+            description:
+              - Days after which the remembered packages are resolved again. Without it they are resolved again only with
+                O(refresh). Where the mirror does not respond then, there is a warning and the old ones stay in use.
+            type: int
           lock:
             description:
               - C(name), C(version) and C(sha256) of each package, as returned in C(image.lock). Makes the same base anywhere,
@@ -108,10 +122,14 @@ options:
         description: Seconds to wait for one answer of the registry.
         type: int
         default: 30
+      max_size:
+        description: What the layers of C(image) or C(layout) may unpack to together, in bytes or as in V(20G).
+        type: bytes
+        default: 20G
   refresh:
     description:
-      - Resolve the packages of the base anew (with O(builder=docker), pull the base and build anew). Nothing changes where the
-        versions are the same.
+      - Resolve the suite and the packages of the base again (with O(builder=docker), pull the base and build again). Nothing
+        changes where the versions are the same.
     type: bool
     default: false
   requirements:
@@ -259,7 +277,8 @@ EXAMPLES = r"""
     cache: /var/cache/modelship
     base:
       bootstrap:
-        suite: bookworm
+        suite: trixie
+        max_age: 14
     requirements: /opt/modelship/model/locks/serving-litert.txt
     requirements_exclude: /opt/modelship/model/locks/serving-excludes.txt
     runtime: /opt/modelship/model/src/modelship_serving
@@ -387,11 +406,12 @@ from ansible_collections.modelship.core.plugins.module_utils._oci.builders impor
 from ansible_collections.modelship.core.plugins.module_utils._oci.options import REGISTRY_OPTIONS
 
 BOOTSTRAP: dict[str, t.Any] = {
-    "suite": {"type": "str", "default": "bookworm"},
+    "suite": {"type": "str"},
     "packages": {"type": "list", "elements": "str"},
     "omit": {"type": "list", "elements": "str"},
     "exclude": {"type": "list", "elements": "str"},
     "mirror": {"type": "str"},
+    "max_age": {"type": "int"},
     "lock": {"type": "list", "elements": "dict"},
 }
 
@@ -420,6 +440,7 @@ BASE: dict[str, t.Any] = {
     "image": {"type": "str"},
     "layout": {"type": "path"},
     "scratch": {"type": "bool"},
+    "max_size": {"type": "bytes", "default": "20G"},
     **REGISTRY_OPTIONS,
 }
 

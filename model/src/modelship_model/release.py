@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 import typing as t
@@ -84,12 +85,20 @@ class Draft:
 
 
 def file_table(folder: str) -> dict[str, dict[str, t.Any]]:
-    """Map each file below *folder*, less ``release.json``, to its sha256 (hex) and size in bytes."""
+    """Map each file below *folder*, less ``release.json``, to its sha256 (hex) and size in bytes.
+
+    :raises ModelError: there is a symbolic link, or what is not a file (kind ``release``): its content may change unseen.
+    """
     table = {}
     for place, folders, names in os.walk(folder):
         folders.sort()
-        for name in names:
+        for name in [*names, *(each for each in folders if os.path.islink(os.path.join(place, each)))]:
             path = os.path.join(place, name)
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                raise ModelError(
+                    "release",
+                    f"{path} is a link or not a regular file: copy the release with its files themselves (cp -rL)",
+                )
             relative = os.path.relpath(path, folder).replace(os.sep, "/")
             if relative != "release.json":
                 table[relative] = {"sha256": sha256_file(path).removeprefix("sha256:"), "size": os.path.getsize(path)}

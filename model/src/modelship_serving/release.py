@@ -133,6 +133,10 @@ def _verify(folder: str, relative: str, expected: _File) -> None:
     if relative.startswith("/") or ".." in relative.split("/"):
         raise StartError(f"{folder}/release.json: file '{relative}' lies outside the release")
     path = os.path.join(folder, relative)
+    if _has_link(folder, relative):
+        raise StartError(
+            f"{path} is a symbolic link, whose target may change: copy the release with the files themselves"
+        )
     found = hashlib.sha256()
     size = 0
     try:
@@ -147,6 +151,16 @@ def _verify(folder: str, relative: str, expected: _File) -> None:
             f"{path} does not match release.json: sha256 {found.hexdigest()} ({size} bytes), "
             f"expected {expected.sha256} ({expected.size} bytes); fetch the release again"
         )
+
+
+def _has_link(folder: str, relative: str) -> bool:
+    """Whether a link leads to the file *relative* of the release, which may itself be in a linked directory *folder*."""
+    path = folder
+    for part in relative.split("/"):
+        path = os.path.join(path, part)
+        if os.path.islink(path):
+            return True
+    return False
 
 
 def _check_signature(path: str, signature: Signature) -> None:

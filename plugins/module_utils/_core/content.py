@@ -71,6 +71,19 @@ def tree_digest(root: str) -> str:
     return sha256_bytes(canonical_json(tree_files(root)))
 
 
+def is_plain_file(root: str, relative: str) -> bool:
+    """Whether *relative* is a regular file below the directory *root*, reached without a symbolic link.
+
+    What is named by its content must also be there itself: the target of a link may change, or lie elsewhere.
+    """
+    path = root
+    for part in relative.split("/"):
+        path = os.path.join(path, part)
+        if part in ("", ".", "..") or os.path.islink(path):
+            return False
+    return os.path.isfile(path)
+
+
 def parse_digest(value: str) -> str:
     """Return the hex part of ``sha256:<64 hex>``.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import glob
 import os
 import re
@@ -22,6 +23,7 @@ from .._core.content import sha256_file
 from .._core.errors import ModelshipError
 from .._core.files import explained, no_space, says_no_space, write_atomic
 from .store import Store, content_key
+from .suites import known_suites, stable_suites
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -65,49 +67,114 @@ def require_tools(names: t.Iterable[str]) -> None:
 def host_sources(suite: str, etc: str = "/etc/apt") -> dict[str, str]:
     """Return the host's sources of *suite* and its updates, as ``{"host.list": …, "host.sources": …}``.
 
-    Both of apt's formats are read (sources.list(5)); sources of other suites are left out.
+    Both of apt's formats are read (sources.list(5)); sources of other suites are left out. Where the sources name another of
+    Debian's suites only, they are taken with *suite* in its place: one mirror carries all of them.
 
-    :raises ModelshipError: the host has no source for *suite*.
+    :raises ModelshipError: the host has no source that may have *suite*.
     """
-    lines: list[str] = []
-    stanzas: list[str] = []
+    texts = _source_files(etc)
+    sources = _sources_of(texts, suite)
+    if sources is None and suite in known_suites():
+        known = stable_suites(known_suites(), datetime.date.today())
+        other = next((name for name in known if suite in known and name in _named(texts)), "")
+        sources = _sources_of(texts, other, suite) if other else None
+    if sources is None:
+        raise ModelshipError(
+            f"the apt sources of this host have nothing for '{suite}' (they name {', '.join(_named(texts)) or 'no suite'}): "
+            "set base.bootstrap.mirror, or a suite that they have",
+            kind="package",
+        )
+    return sources
+
+
+def named_suites(etc: str = "/etc/apt") -> list[str]:
+    """Return the names of the suites in the host's sources, sorted, without those of their updates."""
+    return _named(_source_files(etc))
+
+
+def host_suite(os_release: str = "/etc/os-release") -> str:
+    """Return the suite of the host itself (os-release(5)), or nothing where it has none."""
+    with contextlib.suppress(OSError), open(os_release, encoding="utf-8", errors="replace") as stream:
+        match = re.search(r'(?m)^VERSION_CODENAME="?([a-z]+)"?$', stream.read())
+        return match.group(1) if match else ""
+    return ""
+
+
+def _source_files(etc: str) -> list[tuple[str, str]]:
+    """Return path and text of each file of sources below *etc*."""
+    texts = []
     for path in [
         os.path.join(etc, "sources.list"),
         *sorted(glob.glob(os.path.join(glob.escape(etc), "sources.list.d", "*"))),
     ]:
         with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
-            text = stream.read()
-            if path.endswith(".sources"):
-                stanzas += [kept for stanza in re.split(r"\n\s*\n", text) if (kept := _stanza(stanza, suite))]
-            elif path.endswith(".list"):
-                lines += [line.strip() for line in text.splitlines() if _line_matches(line, suite)]
+            texts.append((path, stream.read()))
+    return texts
+
+
+def _sources_of(texts: t.Iterable[tuple[str, str]], suite: str, instead: str = "") -> dict[str, str] | None:
+    """Return the sources of *suite* with *instead* in its place where that is given; ``None`` where there are none."""
+    lines: list[str] = []
+    stanzas: list[str] = []
+    for path, text in texts:
+        if path.endswith(".sources"):
+            stanzas += [kept for stanza in _stanzas(text) if (kept := _stanza(stanza, suite, instead or suite))]
+        elif path.endswith(".list"):
+            for line in text.splitlines():
+                match = _LINE.match(line)
+                if match and _of_suite(match.group(2), suite):
+                    lines.append(
+                        (match.group(1) + _renamed(match.group(2), suite, instead or suite) + match.group(3)).strip()
+                    )
     if not lines and not stanzas:
-        raise ModelshipError(
-            f"the apt sources of this host have nothing for '{suite}': give base.bootstrap.mirror, or a suite that it has",
-            kind="package",
-        )
+        return None
     return {"host.list": "\n".join(lines) + "\n", "host.sources": "\n\n".join(stanzas) + "\n"}
+
+
+def _named(texts: t.Iterable[tuple[str, str]]) -> list[str]:
+    found: set[str] = set()
+    for path, text in texts:
+        if path.endswith(".sources"):
+            for stanza in _stanzas(text):
+                found.update(_fields(stanza).get("Suites", "").split() if _is_enabled(stanza) else [])
+        elif path.endswith(".list"):
+            found.update(match.group(2) for line in text.splitlines() if (match := _LINE.match(line)))
+    return sorted({name for name in found if re.fullmatch(r"[a-z]+", name)})
+
+
+#: A line of sources.list: what is before the suite, the suite, what is after it.
+_LINE = re.compile(r"(\s*deb\s+(?:\[[^\]]*\]\s+)?\S+\s+)(\S+)(.*)$")
 
 
 def _of_suite(name: str, suite: str) -> bool:
     return name == suite or name in (f"{suite}-updates", f"{suite}-security", f"{suite}/updates")
 
 
-def _line_matches(line: str, suite: str) -> bool:
-    match = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s+)?\S+\s+(\S+)", line)
-    return bool(match and _of_suite(match.group(1), suite))
+def _renamed(name: str, suite: str, instead: str) -> str:
+    return instead + name.removeprefix(suite)
 
 
-def _stanza(text: str, suite: str) -> str:
-    text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
-    fields = dict(re.findall(r"(?m)^([A-Za-z-]+):[ \t]*(.*)$", text))
-    suites = [name for name in fields.get("Suites", "").split() if _of_suite(name, suite)]
-    if (
-        not suites
-        or "deb" not in fields.get("Types", "").split()
-        or fields.get("Enabled", "yes").lower() in ("no", "false")
-    ):
+def _stanzas(text: str) -> list[str]:
+    return re.split(r"\n\s*\n", text)
+
+
+def _fields(stanza: str) -> dict[str, str]:
+    text = "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
+    return dict(re.findall(r"(?m)^([A-Za-z-]+):[ \t]*(.*)$", text))
+
+
+def _is_enabled(stanza: str) -> bool:
+    fields = _fields(stanza)
+    return "deb" in fields.get("Types", "").split() and fields.get("Enabled", "yes").lower() not in ("no", "false")
+
+
+def _stanza(stanza: str, suite: str, instead: str) -> str:
+    suites = [
+        _renamed(name, suite, instead) for name in _fields(stanza).get("Suites", "").split() if _of_suite(name, suite)
+    ]
+    if not suites or not _is_enabled(stanza):
         return ""
+    text = "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
     text = re.sub(r"(?m)^Suites:.*$", "Suites: " + " ".join(suites), text)
     return re.sub(r"(?m)^Types:.*$", "Types: deb", text).strip()
 
@@ -205,7 +272,7 @@ class Apt:
 
         :raises ModelshipError: as :meth:`fetch`.
         """
-        if all(os.path.exists(deb_path(self._store, package)) for package in packages):
+        if not _missing(self._store, packages):
             return
         try:
             self.fetch(packages)
@@ -218,9 +285,11 @@ class Apt:
     def fetch(self, packages: t.Sequence[Package]) -> None:
         """Bring the ``.deb`` files of *packages* into the cache.
 
-        :raises ModelshipError: the mirror has one no more, or gives another file under its name.
+        A file of the cache whose sha256 is not that of the lock is fetched again.
+
+        :raises ModelshipError: the mirror no longer has one, or has another file under its name.
         """
-        missing = [package for package in packages if not os.path.exists(deb_path(self._store, package))]
+        missing = _missing(self._store, packages)
         if not missing:
             return
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
@@ -232,8 +301,8 @@ class Apt:
                 if exc.kind != "package":
                     raise
                 raise ModelshipError(
-                    f"{exc.message}: the mirror has this version no more; resolve anew (refresh: true, no lock) or give a "
-                    "base.bootstrap.mirror that keeps old versions",
+                    f"{exc.message}: the mirror no longer has this version; resolve again (refresh: true, no lock) or set "
+                    "base.bootstrap.mirror to one that keeps old versions",
                     kind="package",
                 ) from exc
             files = {
@@ -243,7 +312,7 @@ class Apt:
                 if package.sha256 not in files:
                     raise ModelshipError(
                         f"the mirror's {package.name} {package.version} is not the file that the lock names "
-                        f"(sha256 {package.sha256[:12]}…): resolve anew, or check where the lock comes from",
+                        f"(sha256 {package.sha256[:12]}…): resolve again, or check where the lock comes from",
                         kind="hash_mismatch",
                     )
                 with explained(folder):
@@ -258,6 +327,18 @@ _PROVIDES = {"debconf": "Provides: debconf-2.0\n", "mawk": "Provides: awk\n"}
 def deb_path(store: Store, package: Package) -> str:
     """Return where the ``.deb`` of *package* is or would be in the cache."""
     return os.path.join(store.root, "debs", package.sha256 + ".deb")
+
+
+def is_cached(store: Store, package: Package) -> bool:
+    """Whether the cache has the ``.deb`` of *package*. The file is hashed: others may write to a shared cache."""
+    try:
+        return sha256_file(deb_path(store, package)) == f"sha256:{package.sha256}"
+    except OSError:
+        return False
+
+
+def _missing(store: Store, packages: t.Iterable[Package]) -> list[Package]:
+    return [package for package in packages if not is_cached(store, package)]
 
 
 def _failure(output: str) -> ModelshipError:
@@ -276,6 +357,8 @@ def _failure(output: str) -> ModelshipError:
         r"Version '.*' for '.*' was not found|Can't find a source to download|has no installation candidate", output
     ):
         return ModelshipError(text, kind="package")
+    if re.search(r"does not have a Release file|404 +Not Found", output):
+        return ModelshipError(f"the mirror does not have this suite: {text}", kind="package")
     if re.search(r"Failed to fetch|Could not resolve|Could not connect|Connection (refused|timed out)", output):
         return ModelshipError(
             f"the Debian mirror does not answer: {text}; check the network and the apt sources of this host",

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import tempfile
 import typing as t
 import zlib
 
@@ -21,19 +20,24 @@ from .descriptors import Layer
 from .layout import Layout
 from .platforms import Platform
 from .reference import Reference, parse_reference
+from .report import human
 from .roots import Facts, Root
+from .selection import Selection
 from .store import Store, checked_blob, content_key
 from .transport import Access
 
-#: What a Python serving image needs of Debian 12.
+#: What a Python serving image needs of Debian, with the suite's own version of Python.
 DEFAULT_PACKAGES = (
     "base-files",
     "ca-certificates",
     "libgcc-s1",
-    "libpython3.11-stdlib",
+    "libpython3-stdlib",
     "libstdc++6",
     "python3-minimal",
 )
+#: What the layers of a pulled base may unpack to together, in bytes, unless ``base.max_size`` says otherwise.
+DEFAULT_MAX_SIZE = 20 << 30
+_CHUNK = 1 << 20
 
 
 @dataclasses.dataclass
@@ -82,7 +86,7 @@ def resolve_base(
     if options.get("image"):
         return _pulled(options, store, platform, context)
     if options.get("layout"):
-        return _of_layout(options["layout"], store, platform, context)
+        return _of_layout(options, store, platform, context)
     if options.get("scratch"):
         return Base(key=content_key(scratch=True, platform=str(platform)), layers=[], inputs={"scratch": True})
     raise ModelshipError("base: name one of bootstrap, image and layout, or set scratch to true")
@@ -100,25 +104,18 @@ def _bootstrapped(
     compress: bool,
     resolved: t.Callable[[list[Package]], None],
 ) -> Base:
-    suite = options.get("suite") or "bookworm"
-    packages = list(options.get("packages") or DEFAULT_PACKAGES)
     omit = list(bootstrap.DEFAULT_OMIT if options.get("omit") is None else options["omit"])
+    packages = sorted(options.get("packages") or DEFAULT_PACKAGES)
     excludes = list(bootstrap.DEFAULT_EXCLUDES if options.get("exclude") is None else options["exclude"])
-    mirror = options.get("mirror")
-    request = content_key(
-        suite=suite, packages=sorted(packages), omit=sorted(omit), mirror=mirror, platform=str(platform)
+    selection = Selection(options, packages, omit, platform, store, context).resolve(refresh=refresh)
+    base = Base(
+        inputs={"bootstrap": {"suite": selection.suite, "packages": packages}},
+        unknown=selection.unknown,
+        warnings=selection.warnings,
     )
-    lock = _known_lock(options, store, request, refresh)
-    base = Base(inputs={"bootstrap": {"suite": suite, "packages": sorted(packages)}})
-    if lock is None:
-        if context.check and not refresh:
-            base.unknown = "its Debian packages have not been resolved yet"
-            return base
-        context.progress.step(f"resolving Debian packages of {suite}")
-        lock = _resolve(store, suite, packages, omit, mirror, platform, check=context.check)
-        if not context.check:
-            store.save("bases", request, [dataclasses.asdict(package) for package in lock])
-    base.lock = lock
+    if selection.lock is None:
+        return base
+    base.lock = lock = selection.lock
     base.key = content_key(
         bootstrap=[dataclasses.asdict(package) for package in lock],
         excludes=excludes,
@@ -131,9 +128,9 @@ def _bootstrapped(
         return base
     if layer is None:
         require_tools(("apt-get", "dpkg-deb"))
-        context.progress.step(f"base: {len(lock)} Debian packages of {suite}")
+        context.progress.step(f"base: {len(lock)} Debian packages of {selection.suite}")
         resolved(lock)
-        Apt(store, suite, platform.debian, mirror, omit).fetch_or_update(lock)
+        Apt(store, selection.suite, platform.debian, options.get("mirror"), omit).fetch_or_update(lock)
         layer = bootstrap.base_layer(store, lock, excludes, compress=compress)
         store.save_layer(base.key, layer)
     base.layers = [layer]
@@ -148,31 +145,6 @@ def facts_of_packages(lock: t.Sequence[Package]) -> Facts:
     if not minors or not libc:
         return Facts()
     return Facts(f"/usr/bin/python3.{max(minors)}", f"3.{max(minors)}", "glibc", libc.group(1))
-
-
-def _known_lock(options: t.Mapping[str, t.Any], store: Store, request: str, refresh: bool) -> list[Package] | None:
-    if options.get("lock"):
-        return sorted(Package.parse(each) for each in options["lock"])
-    known = None if refresh else store.record("bases", request)
-    return sorted(Package.parse(each) for each in known) if known else None
-
-
-def _resolve(
-    store: Store,
-    suite: str,
-    packages: list[str],
-    omit: list[str],
-    mirror: str | None,
-    platform: Platform,
-    *,
-    check: bool,
-) -> list[Package]:
-    require_tools(("apt-get", "apt-cache", "dpkg-deb"))
-    with tempfile.TemporaryDirectory() as folder:
-        # In check mode even the cache stays as it is.
-        apt = Apt(Store(folder) if check else store, suite, platform.debian, mirror, omit)
-        apt.update()
-        return apt.resolve(packages)
 
 
 # an image of a registry
@@ -197,7 +169,7 @@ def _pulled(options: t.Mapping[str, t.Any], store: Store, platform: Platform, co
             base.unknown = f"{reference} has not been pulled yet"
             return base
         context.progress.step(f"base: pulling {reference}")
-        known = _pull(repository, digest, platform, store, context)
+        known = _pull(repository, digest, platform, store, context, _max_size(options))
         store.save("images", key, known)
     layers = [Layer(**values) for values in known["layers"]]
     missing = [layer for layer in layers if not checked_blob(store.blob(layer.digest), layer.digest, layer.size)]
@@ -227,7 +199,14 @@ def _digest_of_tag(repository: t.Any, reference: Reference, store: Store, contex
     return digest
 
 
-def _pull(repository: t.Any, digest: str, platform: Platform, store: Store, context: Context) -> dict[str, t.Any]:
+def _max_size(options: t.Mapping[str, t.Any]) -> int:
+    given = options.get("max_size")
+    return DEFAULT_MAX_SIZE if given is None else int(given)
+
+
+def _pull(
+    repository: t.Any, digest: str, platform: Platform, store: Store, context: Context, max_size: int
+) -> dict[str, t.Any]:
     _unused, data, _size = repository.manifest(digest)
     manifest = _document(data, digest)
     if "manifests" in manifest:
@@ -242,7 +221,7 @@ def _pull(repository: t.Any, digest: str, platform: Platform, store: Store, cont
                 entry["digest"], entry["size"], target,
                 lambda done, text=text, size=entry["size"]: context.progress.live(f"{text} {done / size:.0%}", at_most_every=0.2),
             )  # fmt: skip
-    return _described(manifest, config, store, platform)
+    return _described(manifest, config, store, platform, max_size)
 
 
 def _document(data: bytes, digest: str) -> dict[str, t.Any]:
@@ -272,7 +251,7 @@ def _platform_name(document: dict[str, str]) -> str:
 
 
 def _described(
-    manifest: dict[str, t.Any], config: dict[str, t.Any], store: Store, platform: Platform
+    manifest: dict[str, t.Any], config: dict[str, t.Any], store: Store, platform: Platform, max_size: int
 ) -> dict[str, t.Any]:
     """Return what the cache remembers of a pulled base, after its layers have been checked against its diff_ids."""
     if config.get("os") != "linux" or config.get("architecture") != platform.architecture:
@@ -293,7 +272,9 @@ def _described(
                 f"the base has a layer of type {entry['mediaType']}, which is not supported: use a base with gzip layers",
                 kind="base",
             )
-        found, size = measure(store.blob(entry["digest"]))
+        found, size = measure(
+            store.blob(entry["digest"]), max_size, sum(layer["uncompressed_size"] for layer in layers)
+        )
         if found != diff_id:
             raise ModelshipError(
                 f"the base's layer {entry['digest']} unpacks to {found}, not to {diff_id}", kind="hash_mismatch"
@@ -302,35 +283,46 @@ def _described(
     return {"layers": layers, "settings": config.get("config") or {}}
 
 
-def measure(blob: str) -> tuple[str, int]:
-    """Return diff_id and uncompressed size of a layer blob, plain or gzip.
+def measure(blob: str, limit: int = DEFAULT_MAX_SIZE, used: int = 0) -> tuple[str, int]:
+    """Return diff_id and uncompressed size, in bytes, of a layer blob, plain or gzip.
 
-    :raises ModelshipError: it is damaged.
+    :param limit: bytes that the layers of its image may unpack to together, of which the others have *used* some.
+    :raises ModelshipError: it is damaged, or unpacks to more than *limit* leaves.
     """
     seen, size = hashlib.sha256(), 0
     try:
         with open(blob, "rb") as stream:
             packed = stream.read(2) == b"\x1f\x8b"
             stream.seek(0)
-            unpacker = zlib.decompressobj(31) if packed else None
-            while chunk := stream.read(1 << 20):
-                while chunk:
-                    data = unpacker.decompress(chunk) if unpacker else chunk
-                    seen.update(data)
-                    size += len(data)
-                    chunk = unpacker.unused_data if unpacker else b""
-                    if chunk:
-                        # Several gzip members in one file are one stream (RFC 1952).
-                        unpacker = zlib.decompressobj(31)
+            for data in _gunzipped(stream) if packed else iter(lambda: stream.read(_CHUNK), b""):
+                seen.update(data)
+                size += len(data)
+                if used + size > limit:
+                    raise ModelshipError(
+                        f"the base unpacks to more than {human(limit)}: use a smaller base, or raise base.max_size",
+                        kind="base",
+                    )
     except (OSError, zlib.error) as exc:
         raise ModelshipError(f"the layer {blob} is damaged ({exc}): remove it and run again", kind="base") from exc
     return "sha256:" + seen.hexdigest(), size
 
 
+def _gunzipped(stream: t.BinaryIO) -> t.Iterator[bytes]:
+    """Yield the content of the gzip file *stream* in pieces of at most 1 MiB; several members are one (RFC 1952)."""
+    unpacker = zlib.decompressobj(31)
+    while chunk := stream.read(_CHUNK):
+        while chunk:
+            yield unpacker.decompress(chunk, _CHUNK)
+            chunk = unpacker.unconsumed_tail or unpacker.unused_data
+            if unpacker.eof:
+                unpacker = zlib.decompressobj(31)
+
+
 # an image of an OCI layout
 
 
-def _of_layout(path: str, store: Store, platform: Platform, context: Context) -> Base:
+def _of_layout(options: t.Mapping[str, t.Any], store: Store, platform: Platform, context: Context) -> Base:
+    path = options["layout"]
     layout = Layout(path)
     entries = layout.entries()
     if not entries:
@@ -351,7 +343,7 @@ def _of_layout(path: str, store: Store, platform: Platform, context: Context) ->
             return base
         for entry in image.manifest["layers"]:
             store.adopt(layout.blob(entry["digest"]), entry["digest"], entry["size"])
-        known = _described(image.manifest, image.config, store, platform)
+        known = _described(image.manifest, image.config, store, platform, _max_size(options))
         store.save("images", key, known)
         layers = [Layer(**values) for values in known["layers"]]
     if known is None:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
+import shutil
 import subprocess
 import tarfile
 import tempfile
 import typing as t
 
+from .._core.content import sha256_file
 from .._core.errors import ModelshipError
 from .._core.files import explained, no_space, says_no_space
 from .apt import Package, deb_path
@@ -74,13 +76,13 @@ _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 def base_layer(store: Store, packages: t.Sequence[Package], excludes: t.Sequence[str], *, compress: bool) -> Layer:
     """Unpack *packages*, whose files are in the cache, into one layer of the cache.
 
-    :raises ModelshipError: a package cannot be unpacked.
+    :raises ModelshipError: a package's file is not what its sha256 says, or cannot be unpacked.
     """
     with tempfile.TemporaryDirectory(dir=store.folder("tmp")) as folder, contextlib.ExitStack() as stack:
         tree = _skeleton()
         left_out = Excludes(excludes)
         with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            unpacked = list(pool.map(lambda package: _unpack(deb_path(store, package), folder), sorted(packages)))
+            unpacked = list(pool.map(lambda package: _unpack(store, package, folder), sorted(packages)))
         for package, (archive, control) in zip(sorted(packages), unpacked, strict=True):
             _add_archive(tree, stack.enter_context(tarfile.open(archive)), left_out)
             tree.add_bytes(f"var/lib/dpkg/status.d/{package.name}", control)
@@ -106,8 +108,26 @@ def _skeleton() -> Tree:
     return tree
 
 
-def _unpack(deb: str, folder: str) -> tuple[str, bytes]:
-    """Return the path of the plain tar archive of *deb*'s files, and its control paragraph."""
+def _verified_copy(store: Store, package: Package, folder: str) -> str:
+    """Copy the ``.deb`` of *package* to the private directory *folder* and return its path.
+
+    The copy is what is hashed and unpacked: another user of a shared cache cannot exchange the file in between.
+    """
+    source = deb_path(store, package)
+    copy = os.path.join(folder, os.path.basename(source))
+    with explained(source):
+        shutil.copyfile(source, copy)
+    if sha256_file(copy) != f"sha256:{package.sha256}":
+        raise ModelshipError(
+            f"{source} is not {package.name} {package.version} (its sha256 is not the lock's): remove it and run again",
+            kind="hash_mismatch",
+        )
+    return copy
+
+
+def _unpack(store: Store, package: Package, folder: str) -> tuple[str, bytes]:
+    """Return the path of the plain tar archive of *package*'s files, and its control paragraph."""
+    deb = _verified_copy(store, package, folder)
     archive = os.path.join(folder, os.path.basename(deb) + ".tar")
     with explained(archive), open(archive, "wb") as stream:
         done = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], stdout=stream, stderr=subprocess.PIPE, check=False)
@@ -117,7 +137,8 @@ def _unpack(deb: str, folder: str) -> tuple[str, bytes]:
         if says_no_space(said):
             raise no_space(archive)
         raise ModelshipError(
-            f"{deb} cannot be unpacked ({''.join(said.splitlines()[-1:])}): remove it and run again", kind="package"
+            f"{deb_path(store, package)} cannot be unpacked ({''.join(said.splitlines()[-1:])}): remove it and run again",
+            kind="package",
         )
     return archive, control.stdout
 

@@ -339,6 +339,7 @@ class Build:
             libraries=bool(self._runtime or self._requirements),
             release_digest=self._release.digest if self._release else "",
             release_name=self._release.name if self._release else "",
+            packages={package.name: package.version for package in base.lock},
         )
 
     def _finish(

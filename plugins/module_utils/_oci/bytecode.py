@@ -16,7 +16,7 @@ import tempfile
 import typing as t
 
 from .._core.errors import ModelshipError
-from .roots import Root
+from .roots import Root, resolve
 from .tree import FILE, Tree
 
 # Runs inside the base's interpreter (3.8 and later), alone: no site, no modules but built-in and frozen ones.
@@ -139,25 +139,6 @@ def elf_interpreter(head: bytes) -> str:
     return ""
 
 
-def resolve(root: str, path: str) -> str:
-    """Follow the links of *path* as a process inside *root* would; absolute targets stay inside."""
-    current = root
-    parts = [part for part in path.split("/") if part]
-    for _unused in range(256):
-        if not parts:
-            break
-        part = parts.pop(0)
-        if part == "..":
-            current = root if current == root else os.path.dirname(current)
-            continue
-        current = os.path.join(current, part)
-        if os.path.islink(current):
-            target = os.readlink(current)
-            parts = [each for each in target.split("/") if each and each != "."] + parts
-            current = root if target.startswith("/") else os.path.dirname(current)
-    return current
-
-
 def add_bytecode(tree: Tree, root: Root) -> None:
     """Add to *tree* the code file of each of its ``.py`` files."""
     sources = {
@@ -173,7 +154,7 @@ def standard_library(root: Root, excludes: t.Sequence[str] = ()) -> dict[str, by
     prefix = os.path.join(
         os.path.dirname(os.path.dirname(facts.python)), "lib", f"python{facts.python_version}"
     ).lstrip("/")
-    top = os.path.join(root.path(), prefix)
+    top = resolve(root.path(), prefix)
     skipped = {
         "__pycache__",
         "site-packages",

@@ -11,7 +11,7 @@ import os
 import re
 import typing as t
 
-from .._core.content import sha256_bytes, sha256_file
+from .._core.content import is_plain_file, sha256_bytes, sha256_file
 from .._core.errors import ModelshipError
 from .tree import Tree
 
@@ -41,6 +41,8 @@ def verified_release(path: str) -> Release:
     :raises ModelshipError: it is no release, or a file is missing or not what its sha256 says.
     """
     manifest_path = os.path.join(path, "release.json")
+    if os.path.islink(manifest_path):
+        raise _link(manifest_path)
     try:
         with open(manifest_path, "rb") as stream:
             data = stream.read()
@@ -66,10 +68,19 @@ def verified_release(path: str) -> Release:
             raise ModelshipError(
                 f"release: {manifest_path} names '{file}', which is outside of the release", kind="release"
             )
-        if not os.path.isfile(where):
+        if not os.path.lexists(where):
             raise ModelshipError(f"release: {where} is missing: train again", kind="release")
+        if not is_plain_file(path, file):
+            raise _link(where)
         if os.path.getsize(where) != size or sha256_file(where) != f"sha256:{sha256}":
             raise ModelshipError(
                 f"release: {where} is damaged (its sha256 is not the one in release.json): train again", kind="release"
             )
     return Release(path, digest, name, tuple(sorted(wanted)))
+
+
+def _link(path: str) -> ModelshipError:
+    return ModelshipError(
+        f"release: {path} is a link or not a regular file: copy the release with its files themselves (cp -rL), or train again",
+        kind="release",
+    )

@@ -13,6 +13,7 @@ from .._core.redaction import redact_mapping
 from .apt import Package
 from .descriptors import ROLE, Layer
 from .layout import StoredImage
+from .settings import PACKAGES
 
 
 def human(size: int) -> str:
@@ -56,7 +57,14 @@ def _layer_name(number: int, role: str) -> str:
 def _shown(settings: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     shown = {key: value for key, value in settings.items() if key != "Env"}
     shown["Env"] = redact_mapping(dict(item.partition("=")[::2] for item in settings.get("Env") or []))
+    if "Labels" in shown:
+        shown["Labels"] = {name: value for name, value in shown["Labels"].items() if name != PACKAGES}
     return shown
+
+
+def _packages(settings: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """Return the Debian packages of the base with their versions, as the image's label names them."""
+    return dict(item.partition("=")[::2] for item in ((settings.get("Labels") or {}).get(PACKAGES) or "").split())
 
 
 def differences(
@@ -67,18 +75,22 @@ def differences(
     settings: dict[str, t.Any],
     unknown: t.Mapping[str, str],
 ) -> Difference:
-    """Return image, layers with sizes and configuration before and after; *unknown* parts by name, with the reason.
+    """Return image, layers with sizes, configuration and Debian packages before and after.
+
+    *unknown* are the parts that are not known, by name, with the reason.
 
     Empty *settings* mean that they are not known.
     """
     difference = Difference(header)
     old_layers: dict[str, t.Any] = {}
     old_settings: dict[str, t.Any] = {}
+    old_packages: dict[str, str] = {}
     if before is not None:
         for number, layer in enumerate(before.manifest["layers"], 1):
             role = (layer.get("annotations") or {}).get(ROLE, "layer")
             old_layers[_layer_name(number, role)] = {"digest": layer["digest"], "size": human(layer["size"])}
         old_settings = _shown(before.config.get("config") or {})
+        old_packages = _packages(before.config.get("config") or {})
     difference.add("image", before.digest if before else None, digest)
     new_layers: dict[str, t.Any] = {}
     if unknown:
@@ -101,4 +113,8 @@ def differences(
     new_settings = _shown(settings)
     for name in sorted(old_settings.keys() | new_settings.keys()):
         difference.add(f"config.{name}", old_settings.get(name), new_settings.get(name))
+    new_packages = _packages(settings)
+    if before is not None and (new_packages or not unknown):
+        for name in sorted(old_packages.keys() | new_packages.keys()):
+            difference.add(f"package {name}", old_packages.get(name), new_packages.get(name))
     return difference

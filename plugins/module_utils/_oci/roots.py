@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import os
 import re
 import shutil
+import stat
 import tarfile
 import typing as t
 
@@ -18,6 +18,9 @@ from .._core.errors import ModelshipError
 from .._core.files import explained, new_folder
 from .descriptors import Layer
 from .store import Store, content_key
+
+#: Paths that a base may unpack to.
+MAX_ENTRIES = 2_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,16 +53,17 @@ class Root:
         self.key = content_key(root=[layer.diff_id for layer in layers])
 
     def path(self) -> str:
-        """Return the folder, unpacked on first use.
+        """Return the directory, unpacked on first use.
 
-        :raises ModelshipError: a layer is no tar archive or leaves the folder.
+        :raises ModelshipError: a layer is not a tar archive, has a malformed whiteout, or is larger than its limits.
         """
         path = os.path.join(self._store.folder("roots"), self.key)
         if not os.path.isdir(path):
             try:
                 with new_folder(path) as folder:
+                    budget = Budget()
                     for layer in self._layers:
-                        unpack(self._store.blob(layer.digest), folder)
+                        unpack(self._store.blob(layer.digest), folder, budget)
             except ModelshipError:
                 # Another run may have put the same tree there at the same time.
                 if not os.path.isdir(path):
@@ -81,18 +85,42 @@ class Root:
         return Facts(**values) if isinstance(values, dict) else None
 
 
-def unpack(blob: str, root: str) -> None:
-    """Unpack the layer *blob* over the folder *root*: files, folders and links with whiteouts applied, owned by the caller.
+@dataclasses.dataclass
+class Budget:
+    """What the layers of one base may still unpack to.
 
-    Set-user-id bits, device nodes and owners are left out. Source: OCI image specification 1.1, ``layer.md``.
+    :param entries: paths; a base image with CUDA and all its documentation has some 100,000.
+    :raises ModelshipError: by :meth:`spend`, where a layer has more.
+    """
 
-    :raises ModelshipError: the blob is no tar archive, or a path leads out of *root*.
+    entries: int = MAX_ENTRIES
+
+    def spend(self, blob: str) -> None:
+        """Count one path of the layer *blob*."""
+        self.entries -= 1
+        if self.entries < 0:
+            raise ModelshipError(
+                f"the base layer {blob} has too many files (the base has more than {MAX_ENTRIES:,} in all): use another base",
+                kind="base",
+            )
+
+
+def unpack(blob: str, root: str, budget: Budget | None = None) -> None:
+    """Unpack the layer *blob* over the directory *root*: files, directories and links with whiteouts applied.
+
+    Everything is owned by the caller; set-user-id bits, device nodes and owners are left out. Links are followed as a process
+    inside *root* would follow them, so that nothing is written outside. Source: OCI image specification 1.1, ``layer.md``.
+
+    :param budget: shared by all layers of a base; by default the layer has one of its own.
+    :raises ModelshipError: the blob is not a tar archive, a whiteout is malformed, or it has more paths than *budget* allows.
     """
     real_root = os.path.realpath(root)
+    budget = budget or Budget()
     with explained(root):
         try:
             with tarfile.open(blob, "r:*") as archive:
                 for member in archive:
+                    budget.spend(blob)
                     _unpack_member(archive, member, real_root)
         except tarfile.TarError as exc:
             raise ModelshipError(
@@ -100,25 +128,57 @@ def unpack(blob: str, root: str) -> None:
             ) from exc
 
 
+def resolve(root: str, path: str) -> str:
+    """Follow the links of *path* as a process inside *root* would; absolute targets and ``..`` stay inside."""
+    current = root
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    for _unused in range(256):
+        if not parts:
+            return current
+        part = parts.pop(0)
+        if part == "..":
+            current = root if current == root else os.path.dirname(current)
+            continue
+        current = os.path.join(current, part)
+        if os.path.islink(current):
+            target = os.readlink(current)
+            parts = [each for each in target.split("/") if each not in ("", ".")] + parts
+            current = root if target.startswith("/") else os.path.dirname(current)
+    raise ModelshipError(f"the base's path '{path}' is a loop of symbolic links: use another base", kind="base")
+
+
 def _inside(root: str, name: str) -> str:
-    name = os.path.normpath("/" + name).lstrip("/")
-    parent = os.path.realpath(os.path.join(root, os.path.dirname(name)))
-    if parent != root and not parent.startswith(root + os.sep):
-        raise ModelshipError(f"the base layer's path '{name}' leads out of the image: use another base", kind="base")
-    return os.path.join(parent, os.path.basename(name))
+    """Return the path of the archive's *name* below *root*; its directory is resolved, its last part is not."""
+    folder, base = os.path.split(os.path.normpath("/" + name).lstrip("/"))
+    return os.path.join(resolve(root, folder), base)
+
+
+def _whiteout(name: str, member: str) -> str:
+    """Return what the whiteout *name* (``.wh.<name>``) of the archive's path *member* deletes.
+
+    :raises ModelshipError: it names the directory itself or its parent.
+    """
+    deleted = name.removeprefix(".wh.")
+    if deleted in ("", ".", ".."):
+        raise ModelshipError(
+            f"the base layer's whiteout '{member}' names no file of its directory: use another base", kind="base"
+        )
+    return deleted
 
 
 def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, root: str) -> None:
     path = _inside(root, member.name)
     if path.rstrip("/") == root or member.ischr() or member.isblk() or member.isfifo():
         return
-    name = os.path.basename(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    folder, name = os.path.split(path)
+    _make_directories(root, folder)
     if name == ".wh..wh..opq":
-        for other in os.listdir(os.path.dirname(path)):
-            _remove(os.path.join(os.path.dirname(path), other))
+        for other in os.listdir(folder):
+            _remove(os.path.join(folder, other))
+    elif name.startswith(".wh..wh."):
+        return  # reserved for the storage driver that wrote the layer (AUFS)
     elif name.startswith(".wh."):
-        _remove(os.path.join(os.path.dirname(path), name[4:]))
+        _remove(os.path.join(folder, _whiteout(name, member.name)))
     elif member.isdir():
         if os.path.islink(path) or not os.path.isdir(path):
             _remove(path)
@@ -129,7 +189,7 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, root: str)
         if member.issym():
             os.symlink(member.linkname, path)
         elif member.islnk():
-            os.link(_inside(root, member.linkname), path)
+            os.link(_inside(root, member.linkname), path, follow_symlinks=False)
         else:
             source = archive.extractfile(member)
             if source is None:
@@ -137,6 +197,14 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, root: str)
             with source, open(path, "wb") as stream:
                 shutil.copyfileobj(source, stream, 1 << 20)
             os.chmod(path, member.mode & 0o777 | 0o400)
+
+
+def _make_directories(root: str, folder: str) -> None:
+    """Make the resolved directory *folder* below *root*; a file in its way is replaced, as a later layer may do."""
+    if folder != root and not os.path.isdir(folder):
+        _make_directories(root, os.path.dirname(folder))
+        _remove(folder)
+        os.mkdir(folder, 0o755)
 
 
 def _remove(path: str) -> None:
@@ -148,26 +216,42 @@ def _remove(path: str) -> None:
 
 
 def look(root: str) -> Facts:
-    """Find the interpreter and the C library in the tree *root*."""
+    """Find the interpreter and the C library in the tree *root*, following links inside it only."""
     python = version = ""
     for folder in ("usr/local/bin", "usr/bin"):
         found = [
-            (int(match.group(1)), path)
-            for path in glob.glob(os.path.join(glob.escape(root), folder, "python3.*"))
-            if (match := re.fullmatch(r"python3\.(\d+)", os.path.basename(path)))
+            (int(match.group(1)), name)
+            for name in _names(root, folder)
+            if (match := re.fullmatch(r"python3\.(\d+)", name))
         ]
         if found:
-            minor, path = max(found)
-            python, version = "/" + os.path.relpath(path, root), f"3.{minor}"
+            minor, name = max(found)
+            python, version = f"/{folder}/{name}", f"3.{minor}"
             break
-    libc = libc_version = ""
-    if glob.glob(os.path.join(glob.escape(root), "lib", "ld-musl-*")):
-        libc, libc_version = "musl", "1.2"
-    else:
-        for pattern in ("lib/*/libc.so.6", "usr/lib/*/libc.so.6", "lib64/libc.so.6", "usr/lib64/libc.so.6"):
-            for path in glob.glob(os.path.join(glob.escape(root), pattern)):
-                with open(path, "rb") as stream:
-                    match_bytes = re.search(rb"GNU C Library[^\0]*? release version (\d+\.\d+)", stream.read())
+    if any(name.startswith("ld-musl-") for name in _names(root, "lib")):
+        return Facts(python, version, "musl", "1.2")
+    for folder in ("lib", "usr/lib", "lib64", "usr/lib64"):
+        for name in _names(root, folder):
+            places = [f"{folder}/{name}"] if name == "libc.so.6" else [f"{folder}/{name}/libc.so.6"]
+            for place in places:
+                match_bytes = re.search(rb"GNU C Library[^\0]*? release version (\d+\.\d+)", _head(root, place))
                 if match_bytes:
                     return Facts(python, version, "glibc", match_bytes.group(1).decode())
-    return Facts(python, version, libc, libc_version)
+    return Facts(python, version)
+
+
+def _names(root: str, folder: str) -> list[str]:
+    """Return the sorted names in the directory *folder* of the tree *root*; none where it is not a directory."""
+    with contextlib.suppress(OSError, ModelshipError):
+        return sorted(os.listdir(resolve(root, folder)))
+    return []
+
+
+def _head(root: str, path: str) -> bytes:
+    """Return the first 16 MiB of the regular file *path* of the tree *root*; nothing where it is not one."""
+    with contextlib.suppress(OSError, ModelshipError):
+        place = resolve(root, path)
+        if stat.S_ISREG(os.lstat(place).st_mode):
+            with open(place, "rb") as stream:
+                return stream.read(1 << 24)
+    return b""

@@ -13,6 +13,8 @@ from .._core.errors import ModelshipError
 APP = "opt/modelship/app"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USER = "65532:65532"
+#: Label with the Debian packages of a bootstrapped base, as ``libc6=2.41-12 zlib1g=…``.
+PACKAGES = "io.modelship.packages"
 
 
 def image_settings(
@@ -25,6 +27,7 @@ def image_settings(
     libraries: bool,
     release_digest: str,
     release_name: str,
+    packages: t.Mapping[str, str] | None = None,
 ) -> dict[str, t.Any]:
     """Return the ``config`` object (OCI image specification 1.1, ``config.md``).
 
@@ -33,6 +36,7 @@ def image_settings(
     :param python: the interpreter of the default entrypoint.
     :param serves: the image has a serving runtime.
     :param libraries: the image has Python dependencies or a runtime.
+    :param packages: the Debian packages of its base, with their versions.
     """
     environment = dict(item.partition("=")[::2] for item in base.get("Env") or [])
     environment.setdefault("PATH", _PATH)
@@ -63,6 +67,8 @@ def image_settings(
     labels.pop("io.modelship.release", None)
     if release_digest:
         labels["io.modelship.release"] = release_digest
+    if packages:
+        labels[PACKAGES] = " ".join(f"{package}={version}" for package, version in sorted(packages.items()))
     labels.update({key: _text(f"config.labels.{key}", value) for key, value in (given.get("labels") or {}).items()})
     settings["Labels"] = labels
     return {key: value for key, value in settings.items() if value}

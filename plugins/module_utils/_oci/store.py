@@ -89,6 +89,12 @@ class Store:
         except (OSError, ValueError):
             return None
 
+    def age(self, kind: str, key: str) -> float:
+        """Return how long ago the record *key* of *kind* was written, in seconds; 0 where it is absent."""
+        with contextlib.suppress(OSError):
+            return max(0.0, time.time() - os.stat(self._record_path(kind, key)).st_mtime)
+        return 0.0
+
     def save(self, kind: str, key: str, value: t.Any) -> None:
         """Write the record *key* of *kind*."""
         write_atomic(self._record_path(kind, key), canonical_json(value))

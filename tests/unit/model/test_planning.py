@@ -87,6 +87,13 @@ def test_an_existing_release_is_found_and_a_damaged_one_refused(folder: Folder) 
     assert caught.value.kind == "release"
 
 
+def replace_by_link(path: Path) -> None:
+    """Put a link with the same content in the place of the file or directory *path*."""
+    target = path.parent.parent / f"moved-{path.name}"
+    path.rename(target)
+    path.symlink_to(target)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -94,6 +101,8 @@ def test_an_existing_release_is_found_and_a_damaged_one_refused(folder: Folder) 
         (lambda root: (root / "extra").write_text("x"), "extra is not listed"),
         (lambda root: (root / "release.json").write_text("{}"), "release.json is corrupted"),
         (lambda root: (root / "release.json").unlink(), "is no release"),
+        (lambda root: replace_by_link(root / "golden.json"), r"golden\.json is a link or not a regular file"),
+        (lambda root: replace_by_link(root / "model"), "model is a link or not a regular file"),
     ],
 )
 def test_damage_is_named(folder: Folder, damage: t.Callable[[Path], t.Any], words: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import shutil
 import subprocess
 import tarfile
@@ -13,7 +14,13 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
-from ansible_collections.modelship.core.plugins.module_utils._oci.apt import Package, host_sources
+from ansible_collections.modelship.core.plugins.module_utils._oci.apt import (
+    Package,
+    deb_path,
+    host_sources,
+    is_cached,
+    named_suites,
+)
 from ansible_collections.modelship.core.plugins.module_utils._oci.bases import facts_of_packages
 from ansible_collections.modelship.core.plugins.module_utils._oci.bootstrap import DEFAULT_EXCLUDES, base_layer
 from ansible_collections.modelship.core.plugins.module_utils._oci.roots import Facts
@@ -117,8 +124,39 @@ def test_only_the_hosts_sources_of_the_suite_are_taken(tmp_path: Path) -> None:
     assert "Types: deb\n" in sources["host.sources"]
     assert "Signed-By: /k.gpg" in sources["host.sources"]
     assert "c.example" not in sources["host.sources"]
-    with pytest.raises(ModelshipError, match="have nothing for 'trixie'"):
-        host_sources("trixie", str(tmp_path))
+    with pytest.raises(ModelshipError, match=r"have nothing for 'jammy' \(they name bookworm, sid\)"):
+        host_sources("jammy", str(tmp_path))
+    assert named_suites(str(tmp_path)) == ["bookworm", "sid"]
+
+
+def test_another_stable_suite_is_taken_from_the_same_mirrors(tmp_path: Path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").write_text(
+        "deb [signed-by=/k.gpg] http://a.example/debian bookworm main contrib\n"
+        "deb http://a.example/debian-security bookworm-security main\n"
+        "deb http://b.example/apt tool-bookworm main\n"
+    )
+    (tmp_path / "sources.list.d" / "debian.sources").write_text(
+        "Types: deb\nURIs: http://c.example/debian\nSuites: bookworm bookworm-updates\nComponents: main\n"
+    )
+    assert host_sources("trixie", str(tmp_path)) == {
+        "host.list": "deb [signed-by=/k.gpg] http://a.example/debian trixie main contrib\n"
+        "deb http://a.example/debian-security trixie-security main\n",
+        "host.sources": "Types: deb\nURIs: http://c.example/debian\nSuites: trixie trixie-updates\nComponents: main\n",
+    }
+
+
+@needs_dpkg
+def test_a_cached_package_is_hashed_when_it_is_used(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "cache"))
+    package = put(store, make_deb(tmp_path, "one", {"usr/share/one": (0o644, "what the lock names")}))
+    other = make_deb(tmp_path, "two", {"usr/share/one": (0o755, "what somebody put there")})
+    assert is_cached(store, package)
+    shutil.copy(other, deb_path(store, package))
+    assert not is_cached(store, package)
+    with pytest.raises(ModelshipError, match=r"is not one 1\.0 \(its sha256 is not the lock's\)"):
+        base_layer(store, [package], DEFAULT_EXCLUDES, compress=True)
+    assert not Path(store.blobs).exists() or not os.listdir(store.blobs)
 
 
 @pytest.mark.parametrize(

@@ -264,3 +264,15 @@ def test_an_interpreter_that_does_not_run_here_says_to_set_bytecode_false(
         build(**options)
     assert caught.value.kind == "bytecode"
     assert build(**options, bytecode=False).changed
+
+
+@pytest.mark.parametrize("name", ["model/model.tflite", "model", "release.json"])
+def test_a_link_in_a_release_is_refused_whatever_its_target_holds(
+    tmp_path: Path, build: Build, make_release: MakeRelease, name: str
+) -> None:
+    release = make_release(b"model")
+    (release / name).rename(tmp_path / "moved")
+    (release / name).symlink_to(tmp_path / "moved")
+    with pytest.raises(ModelshipError, match="is a link or not a regular file"):
+        build(release=str(release))
+    assert not (tmp_path / "layout" / "index.json").exists()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
-from ansible_collections.modelship.core.plugins.module_utils._oci.bytecode import elf_interpreter, resolve
-from ansible_collections.modelship.core.plugins.module_utils._oci.roots import Facts, look, unpack
+from ansible_collections.modelship.core.plugins.module_utils._oci.bases import measure
+from ansible_collections.modelship.core.plugins.module_utils._oci.bytecode import elf_interpreter
+from ansible_collections.modelship.core.plugins.module_utils._oci.roots import Budget, Facts, look, resolve, unpack
 
 
 def layer(path: Path, *members: tuple[str, str | bytes]) -> str:
@@ -53,13 +56,83 @@ def test_layers_over_each_other(tmp_path: Path) -> None:
     assert (root / "d").read_bytes() == b"file"
 
 
-@pytest.mark.parametrize("target", ["/", "../.."])
-def test_a_link_does_not_lead_out(tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize("target", ["/", "../..", "/usr/../.."])
+def test_a_link_is_followed_inside_the_root(tmp_path: Path, target: str) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    with pytest.raises(ModelshipError, match="leads out of the image"):
-        unpack(layer(tmp_path / "1", ("out", f"-> {target}"), ("out/tmp/evil", b"x")), str(root))
-    assert not (tmp_path / "tmp").exists()
+    unpack(layer(tmp_path / "1", ("out", f"-> {target}"), ("out/etc/file", b"x")), str(root))
+    assert (root / "etc/file").read_bytes() == b"x"
+    assert sorted(os.listdir(tmp_path)) == ["1", "root"]
+
+
+@pytest.mark.parametrize("name", [".wh.", ".wh..", ".wh...", "a/.wh...", "a/b/.wh..."])
+def test_a_whiteout_of_the_parent_directory_is_refused(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "root"
+    (root / "a/b").mkdir(parents=True)
+    (tmp_path / "beside").write_bytes(b"mine")
+    with pytest.raises(ModelshipError, match=r"whiteout '.*' names no file"):
+        unpack(layer(tmp_path / "1", (name, b"")), str(root))
+    assert (root / "a/b").is_dir()
+    assert (tmp_path / "beside").read_bytes() == b"mine"
+
+
+def test_whiteouts_of_a_storage_driver_delete_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    unpack(layer(tmp_path / "1", (".wh.plnk", b"kept"), ("wh.plnk", b"kept"), (".wh..wh.plnk", b"")), str(root))
+    assert os.listdir(root) == ["wh.plnk"]
+
+
+def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    with pytest.raises(ModelshipError, match="loop of symbolic links"):
+        unpack(layer(tmp_path / "1", ("a", "-> b"), ("b", "-> a"), ("a/file", b"x")), str(root))
+
+
+def test_facts_are_not_read_through_links_out_of_the_root(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "x86_64-linux-gnu").mkdir(parents=True)
+    (outside / "python3.12").write_bytes(b"")
+    (outside / "x86_64-linux-gnu/libc.so.6").write_bytes(b"GNU C Library stable release version 2.99.")
+    root = tmp_path / "root"
+    (root / "usr").mkdir(parents=True)
+    (root / "usr/bin").symlink_to(outside)
+    (root / "lib").symlink_to(outside)
+    assert look(str(root)) == Facts()
+
+
+def test_a_device_in_place_of_the_c_library_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "lib/libc.so.6").symlink_to("/dev/zero")
+    assert look(str(tmp_path)).libc == ""
+
+
+def test_a_base_with_too_many_files_is_refused(tmp_path: Path) -> None:
+    blob = layer(tmp_path / "1", *((f"file{number}", b"") for number in range(20)))
+    budget = Budget(entries=30)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    unpack(blob, str(tmp_path / "one"), budget)
+    with pytest.raises(ModelshipError, match="too many files"):
+        unpack(blob, str(tmp_path / "two"), budget)
+
+
+def test_a_layer_that_unpacks_to_more_than_the_limit_is_refused(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb"
+    with gzip.open(bomb, "wb") as stream:
+        for _unused in range(64):
+            stream.write(b"\0" * (1 << 20))
+    assert bomb.stat().st_size < 1 << 18
+    tracemalloc.start()
+    with pytest.raises(ModelshipError, match=r"unpacks to more than 50\.0 MB.*base\.max_size"):
+        measure(str(bomb), 50_000_000)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    with pytest.raises(ModelshipError, match="unpacks to more than"):
+        measure(str(bomb), 100_000_000, used=50_000_000)
+    assert measure(str(bomb), 100_000_000)[1] == 64 << 20
 
 
 def test_dots_stay_inside(tmp_path: Path) -> None:

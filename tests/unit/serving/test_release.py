@@ -60,6 +60,15 @@ def test_a_missing_file_is_refused(tmp_path: Path):
         load_release(str(folder))
 
 
+@pytest.mark.parametrize("name", ["model/model.tflite", "model"])
+def test_a_link_in_a_release_is_refused_whatever_its_target_holds(tmp_path: Path, name: str):
+    folder = write(tmp_path)
+    (folder / name).rename(tmp_path / "moved")
+    (folder / name).symlink_to(tmp_path / "moved")
+    with pytest.raises(StartError, match=r"model\.tflite is a symbolic link"):
+        load_release(str(folder))
+
+
 def test_a_changed_manifest_is_refused_by_the_folders_name(tmp_path: Path):
     folder = write(tmp_path)
     path = folder / "release.json"
