@@ -264,7 +264,7 @@ def _described(
     entries = manifest.get("layers") or []
     if len(diff_ids) != len(entries):
         raise ModelshipError("the base's configuration does not fit its manifest: use another base", kind="base")
-    layers = []
+    layers: list[dict[str, t.Any]] = []
     for entry, diff_id in zip(entries, diff_ids, strict=True):
         media_type = descriptors.LAYER_TYPES.get(entry["mediaType"])
         if media_type is None:
