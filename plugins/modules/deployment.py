@@ -67,7 +67,7 @@ options:
     type: dict
     suboptions:
       release:
-        description: Folder of the release, with C(release.json) and C(golden.json), on the host that runs the module.
+        description: Folder of the release, with C(release.json) and its golden set, on the host that runs the module.
         type: path
         required: true
       protocol:

@@ -25,10 +25,10 @@ options:
     type: str
     required: true
   release:
-    description: Folder of the release, with C(release.json) and C(golden.json), on the host that runs the module.
+    description: Folder of the release, with C(release.json) and its golden set, on the host that runs the module.
     type: path
   golden:
-    description: A golden set alone, instead of O(release).
+    description: A golden set alone, a C(.safetensors) or JSON file, instead of O(release).
     type: path
   name:
     description: Name of the model in the paths of protocol V(v2). By default the release's.
@@ -108,7 +108,7 @@ EXAMPLES = r"""
 - name: Verify an endpoint of one's own that answers /predict
   modelship.core.endpoint_verify:
     url: https://models.example.com/digits
-    golden: golden.json
+    golden: golden.safetensors
     protocol: predict
     ready_path: ""
     latency_p99_ms: 50

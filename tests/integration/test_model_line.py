@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.modelship.core.plugins.module_utils._endpoint.golden import load_release
+
 from .conftest import ROOT
 
 pytestmark = pytest.mark.integration
@@ -226,8 +228,10 @@ def compress(side: ModelSide, parent: Answer, project: str, *methods: str, **opt
     assert facts["size_ratio"] == pytest.approx(manifest["model"]["size"] / facts["reference_size"], abs=1e-5)
     assert facts["accuracy_drop"] == pytest.approx(facts["parent_accuracy"] - manifest["metrics"]["accuracy"], abs=1e-5)
     assert manifest["model"]["size"] == (answer.path / manifest["model"]["path"]).stat().st_size
-    golden = json.loads((answer.path / "golden.json").read_text())
-    assert len(golden["inputs"]["image"]) == len(golden["outputs"]["probabilities"]) == 16
+    golden = load_release(str(answer.path))
+    assert [[*inputs, *outputs] for inputs, outputs in zip(golden.inputs, golden.outputs, strict=True)] == [
+        ["image", "probabilities"]
+    ] * 16
     return answer
 
 

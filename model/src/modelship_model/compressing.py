@@ -13,6 +13,7 @@ from .data import Dataset, load_dataset, load_samples
 from .errors import ModelError, blame_project
 from .events import Events
 from .files import locked
+from .golden import FILE as GOLDEN
 from .metrics import accuracy_and_loss, check_probabilities, golden_set
 from .planning import Plan, plan_compress
 from .predictors import LitertPredictor, OnnxPredictor, Predictor, fit_samples
@@ -208,7 +209,7 @@ def _publish(
         with open(draft.path(file), "wb") as stream:
             stream.write(made.content)
         (given,), (answer,) = signature["inputs"], signature["outputs"]
-        draft.write_json("golden.json", golden_set(data.x_test, answers, given["name"], answer["name"], predictor))
+        draft.write_bytes(GOLDEN, golden_set(data.x_test, answers, given["name"], answer["name"], predictor).encode())
         curves = {"epochs": [], **(read_json(release, "curves.json") or {})}
         draft.write_json("curves.json", {**curves, "tuning": made.curves} if made.curves else curves)
         # The traffic is to look like what the parent learned from; the answers are to be those of this model.

@@ -13,6 +13,7 @@ from .baseline import baseline_of
 from .data import check_samples, load_samples
 from .errors import ModelError
 from .events import Events
+from .golden import FILE as GOLDEN
 from .hashing import sha256_bytes, sha256_json, tree_files
 from .metrics import accuracy_and_loss, check_probabilities, golden_set
 from .planning import plan_import
@@ -84,7 +85,7 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
             shutil.copytree(path, draft.path(file))
         else:
             shutil.copyfile(path, draft.path(file))
-        draft.write_json("golden.json", golden_set(x, answers, name, output, opened.predictor))
+        draft.write_bytes(GOLDEN, golden_set(x, answers, name, output, opened.predictor).encode())
         draft.write_json("curves.json", {"epochs": []})
         if baseline := baseline_of(x, answers, signature):
             draft.write_json("baseline.json", baseline)

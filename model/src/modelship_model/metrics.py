@@ -4,18 +4,19 @@
 
 from __future__ import annotations
 
-import math
 import typing as t
 
 from .errors import ModelError
+from .golden import GoldenSet
 
 if t.TYPE_CHECKING:
     import numpy as np
 
     from .data import Floats, Ints
 
-#: Samples in a golden set, and how far a served answer may be off.
+#: Samples in a golden set, its size in bytes unless one sample alone is larger, and how far a served output may be off.
 GOLDEN_SAMPLES = 16
+GOLDEN_BYTES = 8 << 20
 GOLDEN_TOLERANCE = 0.02
 
 
@@ -67,8 +68,8 @@ def evaluate_answers(answers: Floats, classes: Ints, labels: list[str]) -> dict[
     return {**result, "confusion": matrix.tolist()}
 
 
-def golden_choice(answers: Floats) -> list[int]:
-    """Choose at most :data:`GOLDEN_SAMPLES` samples, spread over the classes answered, each answered clearly.
+def golden_choice(answers: Floats, most: int = GOLDEN_SAMPLES) -> list[int]:
+    """Choose at most *most* samples, spread over the classes answered, each answered clearly.
 
     Clearly: the best class leads by more than twice the tolerance, so that another runtime's rounding cannot flip it.
     Where a model answers nothing clearly, the clearest samples are taken.
@@ -79,34 +80,31 @@ def golden_choice(answers: Floats) -> list[int]:
     margin = ordered[:, -1] - ordered[:, -2] if answers.shape[1] > 1 else np.ones(len(answers))
     clear = margin > 2 * GOLDEN_TOLERANCE
     if not clear.any():
-        return sorted(int(index) for index in np.argsort(-margin, kind="stable")[:GOLDEN_SAMPLES])
+        return sorted(int(index) for index in np.argsort(-margin, kind="stable")[:most])
     chosen: list[int] = []
     best = answers.argmax(axis=1)
     waiting = [list(np.flatnonzero(clear & (best == label))) for label in range(answers.shape[1])]
-    while len(chosen) < GOLDEN_SAMPLES and any(waiting):
+    while len(chosen) < most and any(waiting):
         chosen += [int(queue.pop(0)) for queue in waiting if queue]
-    return sorted(chosen[:GOLDEN_SAMPLES])
+    return sorted(chosen[:most])
 
 
 def golden_set(
     x: Floats, answers: Floats, input_name: str, output_name: str, predictor: t.Callable[[Floats], Floats] | None = None
-) -> dict[str, t.Any]:
-    """Return the content of ``golden.json`` for the samples *x* and the release's own *answers*.
+) -> GoldenSet:
+    """Return the golden set of the samples *x* and the release's own *answers*.
+
+    It has at most :data:`GOLDEN_SAMPLES` samples, and fewer where they would take more than :data:`GOLDEN_BYTES`.
 
     :param predictor: asked for each chosen sample by itself, as a server must answer it whoever else asks: where a model
         scales its integers by what it is given, *answers* given together are others.
     """
-    chosen = golden_choice(answers)
-    own = [predictor(x[index : index + 1])[0] if predictor else answers[index] for index in chosen]
-    return {
-        "inputs": {input_name: x[chosen].tolist()},
-        "outputs": {output_name: [[_short(value) for value in row.tolist()] for row in own]},
-        "tolerance": {"absolute": GOLDEN_TOLERANCE, "classes": "equal"},
-    }
+    import numpy as np
 
-
-def _short(value: float) -> float:
-    return float(f"{value:.7g}") if math.isfinite(value) else value
+    size = x[:1].nbytes + answers[:1].nbytes
+    chosen = golden_choice(answers, max(1, min(GOLDEN_SAMPLES, GOLDEN_BYTES // max(1, size))))
+    own = np.stack([predictor(x[index : index + 1])[0] if predictor else answers[index] for index in chosen])
+    return GoldenSet({input_name: x[chosen]}, {output_name: own}, {"absolute": GOLDEN_TOLERANCE, "classes": "equal"})
 
 
 def percentile_ms(seconds: list[float], percent: float) -> float:

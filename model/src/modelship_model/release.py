@@ -59,8 +59,12 @@ class Draft:
 
     def write_json(self, relative: str, value: t.Any) -> None:
         """Write *value* as canonical JSON."""
+        self.write_bytes(relative, canonical_json(value))
+
+    def write_bytes(self, relative: str, data: bytes) -> None:
+        """Write the file *relative*."""
         with open(self.path(relative), "wb") as stream:
-            stream.write(canonical_json(value))
+            stream.write(data)
 
     def publish(self, manifest: Manifest) -> dict[str, t.Any]:
         """Add the table of files to *manifest*, write it, and rename the folder to the manifest's digest.

@@ -14,6 +14,7 @@ from .errors import ModelError, blame_project
 from .events import Events
 from .files import locked
 from .git import git_state
+from .golden import FILE as GOLDEN
 from .metrics import accuracy_and_loss, check_probabilities, golden_set
 from .planning import Plan, plan_train
 from .project import Project, load_code, project_function
@@ -76,7 +77,7 @@ def _train(plan: Plan, project: Project, releases: str, work: str, folder: str, 
         trained.save(draft.path(file))
         (given,), (answer,) = signature["inputs"], signature["outputs"]
         x = data.x_test.reshape(len(data.x_test), *given["shape"][1:])
-        draft.write_json("golden.json", golden_set(x, trained.answers, given["name"], answer["name"]))
+        draft.write_bytes(GOLDEN, golden_set(x, trained.answers, given["name"], answer["name"]).encode())
         draft.write_json("curves.json", {"epochs": trained.curves})
         learned = data.x_train.reshape(len(data.x_train), *given["shape"][1:])
         if baseline := baseline_of(learned, trained.answers, signature):

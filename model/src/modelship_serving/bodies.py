@@ -57,7 +57,7 @@ def content(request: Request, limit: int) -> bytes:
     except zlib.error as exc:
         raise RequestError(400, f"body: not {kind}: {exc}") from None
     if len(data) > limit:
-        raise RequestError(413, f"body: more than {limit} bytes when decompressed")
+        raise RequestError(413, f"body: more than {limit} bytes when decompressed (MODELSHIP_MAX_BODY_BYTES)")
     if not stream.eof or stream.unused_data:
         raise RequestError(400, f"body: not one whole {kind} stream")
     return data

@@ -213,7 +213,7 @@ class Connection(Ends, asyncio.BufferedProtocol):
         limit = self._all.max_body
         self._request, self._route = request, None
         if head.length > limit:
-            self._stop_reading(RequestError(413, f"body: {head.length} bytes, at most {limit} are accepted"))
+            self._stop_reading(RequestError(413, f"body: {head.length} bytes, at most {limit} are accepted (MODELSHIP_MAX_BODY_BYTES)"))
             return False
         if head.expects or head.length == CHUNKED or head.length > _SMALL_BODY:
             self._route = self._application.admit(request)

@@ -6,9 +6,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import io
-import json
 import math
-import os
 import typing as t
 import urllib.parse
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .errors import RequestError
+from .golden import golden_inputs
 from .parts import needed
 from .tensors import Array, Field
 
@@ -183,19 +182,9 @@ def dark_background(model: t.Any) -> bool:
     return _dark[release.digest]
 
 
-def golden_inputs(release: t.Any) -> dict[str, list[t.Any]]:
-    """Return the inputs of the release's golden samples by name; none where it has no golden set."""
-    try:
-        with open(os.path.join(release.folder, "golden.json"), "rb") as stream:
-            inputs = json.load(stream)["inputs"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return inputs if type(inputs) is dict else {}
-
-
 def _golden_dark(release: t.Any, picture: Picture) -> bool:
     samples = golden_inputs(release).get(release.signature.inputs[0].name)
-    if not samples:
+    if samples is None or not len(samples):
         return picture.low == 0
     images = np.asarray(samples, np.float64).reshape(-1, picture.height, picture.width)
     level = (np.median([np.median(_border(image)) for image in images]) - picture.low) / (picture.high - picture.low)

@@ -7,7 +7,8 @@ import typing as t
 
 import numpy as np
 
-from .images import dark_background, from_pixels, golden_inputs, picture_of
+from .golden import golden_inputs
+from .images import dark_background, from_pixels, picture_of
 from .tensors import Array, Field
 
 Sample = dict[str, t.Any]
@@ -22,13 +23,13 @@ def golden_samples(context: t.Any, most: int, numbers: int) -> list[Sample]:
         return []
     model = context.models.default
     inputs = golden_inputs(model.release)
-    columns = [inputs.get(field.name) for field in model.fields]
-    if not all(type(column) is list and column for column in columns):
+    columns = [inputs[field.name] for field in model.fields if field.name in inputs and inputs[field.name].ndim]
+    if len(columns) < len(model.fields):
         return []
     size = sum(field.size for field in model.fields)
-    count = min(most, numbers // size, *(len(column) for column in columns if column))
+    count = min(most, numbers // size, *(len(column) for column in columns))
     return [
-        {field.name: column[i] for field, column in zip(model.fields, columns, strict=True) if column}
+        {field.name: column[i].tolist() for field, column in zip(model.fields, columns, strict=True)}
         for i in range(count)
     ]
 

@@ -247,7 +247,7 @@ class Chunks:
                 raise RequestError(400, "body: a chunk's size is malformed")
             length = int(size[1], 16)
             if length + len(self.body) > self._limit:
-                raise RequestError(413, f"body: more than {self._limit} bytes")
+                raise RequestError(413, f"body: more than {self._limit} bytes (MODELSHIP_MAX_BODY_BYTES)")
             if length == 0:
                 self._trailers = True
             else:

@@ -1,10 +1,15 @@
 # Copyright: (c) 2026, the modelship authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The golden set: reading it from a release, asking an endpoint for the same answers, comparing."""
+"""The golden set: read from a release, sent to an endpoint, compared with its responses.
+
+Small samples are sent as JSON. Large ones, pictures for example, are sent and returned as binary tensors where the endpoint
+has V2's binary tensor data extension; as JSON they would be five times as large.
+"""
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import json
 import math
@@ -15,6 +20,7 @@ from .._core.content import canonical_json, parse_digest, sha256_bytes
 from .._core.errors import ModelshipError
 from .._core.files import explained
 from .http import Answer
+from .safetensors import is_safetensors, numbers, read_tensors
 
 #: numpy's dtype names in the words of the Open Inference Protocol V2.
 V2_DATATYPES = {
@@ -33,15 +39,40 @@ V2_DATATYPES = {
     "bfloat16": "BF16",
 }
 
-Numbers = list[float]
+Numbers = t.Sequence[float]
+
+#: Where a release has its golden set; the second is how releases made by 0.1 had it.
+FILES = ("golden.safetensors", "golden.json")
+#: Samples whose tensors take more bytes than this are sent as binary tensors where the endpoint knows them.
+JSON_BYTES = 64 << 10
+#: The header of the binary tensor data extension, for requests and responses: how many bytes of the body are JSON.
+HEADER_LENGTH = "inference-header-content-length"
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One sample's tensor: ``shape`` without the batch axis, ``data`` in row-major order."""
+    """One sample's tensor.
+
+    :param shape: without the batch axis.
+    :param data: its numbers in row-major order.
+    :param raw: the same, little-endian, where the golden set is a binary one.
+    :param datatype: V2's name of the data type of *raw*.
+    """
 
     shape: tuple[int, ...]
     data: Numbers
+    raw: memoryview | None = None
+    datatype: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One request to the endpoint."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    headers: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +114,8 @@ def load_release(path: str) -> Golden:
 
     :raises ModelshipError: the folder is no release, or a file of it was changed.
     """
-    with explained(path):
-        with open(os.path.join(path, "release.json"), "rb") as stream:
-            raw = stream.read()
-        with open(os.path.join(path, "golden.json"), "rb") as stream:
-            golden_raw = stream.read()
+    with explained(path), open(os.path.join(path, "release.json"), "rb") as stream:
+        raw = stream.read()
     digest = sha256_bytes(raw)
     folder = os.path.basename(os.path.normpath(path))
     if _is_hex_digest(folder) and digest != f"sha256:{folder}":
@@ -95,15 +123,19 @@ def load_release(path: str) -> Golden:
     try:
         manifest = json.loads(raw)
         name = str(manifest["name"])
-        declared = str(manifest["files"]["golden.json"]["sha256"])
+        file = next((each for each in FILES if each in manifest["files"]), "")
+        declared = str(manifest["files"][file]["sha256"]) if file else ""
         datatypes = {item["name"]: V2_DATATYPES.get(item["dtype"], "FP32") for item in manifest["signature"]["inputs"]}
     except (ValueError, KeyError, TypeError) as exc:
         raise ModelshipError(f"{path}/release.json is no release manifest ({exc!r}): give a release folder") from exc
-    if sha256_bytes(golden_raw) != "sha256:" + declared.removeprefix("sha256:"):
-        raise ModelshipError(f"release {path} is corrupted: golden.json is not the one in release.json")
-    return dataclasses.replace(
-        parse_golden(golden_raw, os.path.join(path, "golden.json")), name=name, release=digest, datatypes=datatypes
-    )
+    if not file:
+        raise ModelshipError(f"release {path} has no golden set ({FILES[0]}): make the release again")
+    place = os.path.join(path, file)
+    with explained(place), open(place, "rb") as stream:
+        content = stream.read()
+    if sha256_bytes(content) != "sha256:" + declared.removeprefix("sha256:"):
+        raise ModelshipError(f"release {path} is corrupted: {file} is not the one in release.json")
+    return dataclasses.replace(parse_golden(content, place), name=name, release=digest, datatypes=datatypes)
 
 
 def load_golden(path: str) -> Golden:
@@ -116,47 +148,96 @@ def load_golden(path: str) -> Golden:
 
 
 def parse_golden(raw: bytes, path: str) -> Golden:
-    """Decode a golden set (docs/formats.md); *path* is named in errors.
+    """Decode a golden set (docs/formats.md), binary or JSON; *path* is named in errors.
 
     :raises ModelshipError: a key is missing, lists are ragged, counts of samples differ, or there is no sample.
     """
     try:
-        value = json.loads(raw)
-        inputs, outputs = _by_sample(value["inputs"]), _by_sample(value["outputs"])
-        tolerance = value.get("tolerance") or {}
-        absolute = float(tolerance.get("absolute", 0.0))
-        classes = tolerance.get("classes") == "equal"
+        golden = _parse_safetensors(raw) if is_safetensors(raw) else _parse_json(raw)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise ModelshipError(f"{path} is no golden set: {exc!r}") from exc
-    if not inputs or len(inputs) != len(outputs):
-        raise ModelshipError(f"{path} is no golden set: {len(inputs)} inputs and {len(outputs)} outputs")
-    return Golden(inputs, outputs, absolute, classes)
+        raise ModelshipError(f"{path} is not a golden set: {exc!r}") from exc
+    if not golden.inputs or len(golden.inputs) != len(golden.outputs):
+        raise ModelshipError(
+            f"{path} is not a golden set: {len(golden.inputs)} inputs and {len(golden.outputs)} outputs"
+        )
+    return golden
 
 
-def request_for(golden: Golden, sample: int, protocol: str, datatypes: t.Mapping[str, str]) -> bytes:
-    """Return the JSON body that asks for the answer to one *sample* (``protocol``: ``v2`` or ``predict``)."""
+def _parse_json(raw: bytes) -> Golden:
+    value = json.loads(raw)
+    return _golden(_by_sample(value["inputs"]), _by_sample(value["outputs"]), value.get("tolerance") or {})
+
+
+def _parse_safetensors(raw: bytes) -> Golden:
+    tensors, metadata = read_tensors(raw)
+    parts: dict[str, list[dict[str, Tensor]]] = {"inputs": [], "outputs": []}
+    datatypes = {}
+    for name, tensor in tensors.items():
+        part, _slash, key = name.partition("/")
+        if not tensor.shape or part not in parts or not key:
+            raise ValueError(f"'{name}' is neither inputs/NAME nor outputs/NAME with a sample axis")
+        samples = parts[part] = parts[part] or [{} for _unused in range(tensor.shape[0])]
+        if len(samples) != tensor.shape[0]:
+            raise ValueError("tensors with different counts of samples")
+        size = len(tensor.data) // max(1, tensor.shape[0])
+        for index, sample in enumerate(samples):
+            data = tensor.data[index * size : (index + 1) * size]
+            sample[key] = Tensor(tensor.shape[1:], numbers(tensor.datatype, data), data, tensor.datatype)
+        if part == "inputs":
+            datatypes[key] = tensor.datatype
+    golden = _golden(parts["inputs"], parts["outputs"], json.loads(metadata.get("tolerance", "{}")))
+    return dataclasses.replace(golden, datatypes=datatypes)
+
+
+def _golden(
+    inputs: list[dict[str, Tensor]], outputs: list[dict[str, Tensor]], tolerance: t.Mapping[str, t.Any]
+) -> Golden:
+    return Golden(inputs, outputs, float(tolerance.get("absolute", 0.0)), tolerance.get("classes") == "equal")
+
+
+def is_large(golden: Golden) -> bool:
+    """Whether a sample is better sent as binary tensors: it is large, and there are such."""
+    tensors = [*golden.inputs[0].values(), *golden.outputs[0].values()]
+    return all(each.raw is not None for each in tensors) and sum(len(each.raw or b"") for each in tensors) > JSON_BYTES
+
+
+def call_for(
+    golden: Golden, sample: int, protocol: str, name: str, datatypes: t.Mapping[str, str], *, binary: bool = False
+) -> Call:
+    """Return the request for one *sample*.
+
+    :param protocol: ``v2`` or ``predict``.
+    :param name: the model's name in V2 paths.
+    :param datatypes: V2 data types of the inputs by name.
+    :param binary: send and ask for binary tensors; for ``v2`` alone, where :func:`is_large`.
+    """
     tensors = golden.inputs[sample]
-    body: dict[str, t.Any]
     if protocol == "predict":
-        body = {"image": next(iter(tensors.values())).data}
-    else:
-        body = {
+        return Call("POST", "/predict", canonical_json({"image": list(next(iter(tensors.values())).data)}))
+    path = f"/v2/models/{name}/infer"
+    if not binary:
+        inputs = []
+        for key, tensor in tensors.items():
+            datatype = datatypes.get(key, "FP32")
+            data = _typed(tensor.data, datatype)
+            inputs.append({"name": key, "shape": [1, *tensor.shape], "datatype": datatype, "data": data})
+        return Call("POST", path, canonical_json({"inputs": inputs}))
+    header = canonical_json(
+        {
             "inputs": [
                 {
                     "name": key,
                     "shape": [1, *tensor.shape],
-                    "datatype": datatypes.get(key, "FP32"),
-                    "data": _typed(tensor.data, datatypes.get(key, "FP32")),
+                    "datatype": tensor.datatype,
+                    "parameters": {"binary_data_size": len(tensor.raw or b"")},
                 }
                 for key, tensor in tensors.items()
-            ]
+            ],
+            "parameters": {"binary_data_output": True},
         }
-    return canonical_json(body)
-
-
-def path_for(protocol: str, name: str) -> str:
-    """Return the path that answers one sample."""
-    return "/predict" if protocol == "predict" else f"/v2/models/{name}/infer"
+    )
+    headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(header))}
+    return Call("POST", path, b"".join([header, *(tensor.raw or b"" for tensor in tensors.values())]), headers)
 
 
 def compare(golden: Golden, sample: int, answer: Answer, protocol: str) -> tuple[list[Mismatch], float]:
@@ -165,7 +246,7 @@ def compare(golden: Golden, sample: int, answer: Answer, protocol: str) -> tuple
     if answer.status != 200:
         return [_garbled(sample, expected, f"status {answer.status}", answer.beginning())], math.inf
     try:
-        got = _predicted(answer.json(), expected) if protocol == "predict" else _inferred(answer.json(), expected)
+        got = _predicted(answer.json(), expected) if protocol == "predict" else _inferred(*_decoded(answer), expected)
     except ModelshipError as exc:
         return [_garbled(sample, expected, "no usable answer", exc.message)], math.inf
     mismatches: list[Mismatch] = []
@@ -197,16 +278,41 @@ def _differs(
     return [Mismatch(sample, name, *shown, difference, ", ".join(reasons))], difference
 
 
-def _inferred(value: t.Any, expected: dict[str, Tensor]) -> dict[str, Numbers | int]:
+def _decoded(answer: Answer) -> tuple[t.Any, memoryview]:
+    """Return the JSON of a V2 response and the binary tensors behind it.
+
+    :raises ModelshipError: it is not JSON, or its header length cannot be right.
+    """
+    length = answer.headers.get(HEADER_LENGTH)
+    if length is None:
+        return answer.json(), memoryview(b"")
+    if not length.isdigit() or int(length) > len(answer.body):
+        raise ModelshipError(f"the response's {HEADER_LENGTH} {length!r} cannot be right")
+    document = dataclasses.replace(answer, body=answer.body[: int(length)]).json()
+    return document, memoryview(answer.body)[int(length) :]
+
+
+def _inferred(value: t.Any, binary: memoryview, expected: dict[str, Tensor]) -> dict[str, Numbers | int]:
     outputs = value.get("outputs") if isinstance(value, dict) else None
     if not isinstance(outputs, list):
         raise ModelshipError("the answer has no list 'outputs'")
     by_name = {item.get("name"): item for item in outputs if isinstance(item, dict)}
+    content: dict[t.Any, Numbers] = {}
+    for name, item in by_name.items():
+        size = (item.get("parameters") or {}).get("binary_data_size")
+        if size is not None:
+            if not isinstance(size, int) or size > len(binary):
+                raise ModelshipError(f"output '{name}' has binary_data_size {size!r}, but {len(binary)} bytes follow")
+            try:
+                content[name] = numbers(str(item.get("datatype")), binary[:size])
+            except ValueError as exc:
+                raise ModelshipError(f"output '{name}': {exc}") from exc
+            binary = binary[size:]
     found: dict[str, Numbers | int] = {}
     for name, tensor in expected.items():
         if name not in by_name:
             raise ModelshipError(f"the answer has no output '{name}' (it has {sorted(map(str, by_name))})")
-        shape, data = by_name[name].get("shape"), by_name[name].get("data")
+        shape, data = by_name[name].get("shape"), content.get(name, by_name[name].get("data"))
         if list(shape or []) not in ([1, *tensor.shape], list(tensor.shape)):
             raise ModelshipError(f"output '{name}' has shape {shape}, not {[1, *tensor.shape]}")
         found[name] = _numbers(name, data, len(tensor.data))
@@ -229,13 +335,13 @@ def _predicted(value: t.Any, expected: dict[str, Tensor]) -> dict[str, Numbers |
 
 
 def _numbers(name: str, value: t.Any, count: int) -> Numbers:
-    data, _shape = _flat(value, name)
+    data: Numbers = value if isinstance(value, array.array | tuple) else _flat(value, name)[0]
     if len(data) != count:
         raise ModelshipError(f"'{name}' has {len(data)} values, not {count}")
     return data
 
 
-def _flat(value: t.Any, name: str) -> tuple[Numbers, tuple[int, ...]]:
+def _flat(value: t.Any, name: str) -> tuple[list[float], tuple[int, ...]]:
     """Return the numbers of nested lists and their shape.
 
     :raises ModelshipError: something in it is no finite number, or the lists are ragged.
@@ -272,7 +378,7 @@ def _typed(data: Numbers, datatype: str) -> list[float] | list[int] | list[bool]
         return [bool(number) for number in data]
     if "INT" in datatype:
         return [int(number) for number in data]
-    return data
+    return list(data)
 
 
 def _argmax(values: Numbers) -> int:

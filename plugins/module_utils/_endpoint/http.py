@@ -97,20 +97,20 @@ class Client:
         self._connection.close()
         self._used = False
 
-    def request(self, method: str, path: str, body: t.Any = None) -> Answer:
-        """Send one request; *body* is sent as JSON, or as it is where it is ``bytes``.
+    def request(self, method: str, path: str, body: t.Any = None, headers: t.Mapping[str, str] | None = None) -> Answer:
+        """Send one request; *body* is sent as JSON, or as it is where it is ``bytes``, with these *headers* besides.
 
         A kept connection that the server has closed meanwhile is opened once more, as HTTP clients do.
 
         :raises UnreachableError: no complete answer came.
         """
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        headers = dict(self._headers)
+        sent = {**self._headers, **(headers or {})}
         if data is not None:
-            headers.setdefault("content-type", "application/json")
+            sent.setdefault("content-type", "application/json")
         for last in (not self._used, True):
             try:
-                return self._once(method, path, data, headers)
+                return self._once(method, path, data, sent)
             except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected) as exc:
                 self.close()
                 if last:

@@ -14,7 +14,7 @@ import typing as t
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
 from . import golden as goldens
-from .golden import Golden, Mismatch
+from .golden import Call, Golden, Mismatch
 from .http import Answer, Client, UnreachableError
 
 RELEASE_HEADER = "modelship-release"
@@ -93,13 +93,15 @@ def verify(client: Client, request: Request, progress: Progress) -> dict[str, t.
     _check_release(client.url, expected, served)
     mismatches: list[Mismatch] = []
     worst, checked = 0.0, 0
-    calls: list[tuple[str, str, bytes | None]] = [("GET", request.ready_path or "/", None)]
+    calls = [Call("GET", request.ready_path or "/")]
     if request.golden is not None:
         calls = list(_golden_calls(client, request, request.golden))
         for sample, call in enumerate(calls):
-            answer = _ask(client, *call)[0]
+            answer = _ask(client, call)[0]
             served = answer.headers.get(RELEASE_HEADER, served)
             _check_release(client.url, expected, served)
+            if answer.status == 413:
+                raise ModelshipError(_too_large(client.url, call, answer), kind="endpoint")
             found, difference = goldens.compare(request.golden, sample, answer, request.protocol)
             mismatches += found
             worst = max(worst, difference)
@@ -159,21 +161,39 @@ def percentile(values: t.Sequence[float], percent: float) -> float:
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
 
 
-def _golden_calls(client: Client, request: Request, golden: Golden) -> t.Iterator[tuple[str, str, bytes]]:
+def _golden_calls(client: Client, request: Request, golden: Golden) -> t.Iterator[Call]:
     name = request.name or golden.name
     datatypes = golden.datatypes
+    binary = False
     if request.protocol == "v2":
         if not name:
             raise ModelshipError("protocol v2 needs the model's name: give 'name' or 'release'")
         if not datatypes:
             datatypes = _described(client, name)
-    path = goldens.path_for(request.protocol, name or "")
+        binary = goldens.is_large(golden) and _knows_binary(client)
     count = len(golden.inputs) if request.samples is None else min(request.samples, len(golden.inputs))
     for sample in range(count):
-        yield "POST", path, goldens.request_for(golden, sample, request.protocol, datatypes)
+        yield goldens.call_for(golden, sample, request.protocol, name or "", datatypes, binary=binary)
 
 
-def _ask(client: Client, method: str, path: str, body: bytes | None = None) -> tuple[Answer, float]:
+def _knows_binary(client: Client) -> bool:
+    """Whether the endpoint's server metadata has V2's binary tensor data extension."""
+    answer = _ask(client, Call("GET", "/v2"))[0]
+    try:
+        return answer.status == 200 and "binary_tensor_data" in answer.json()["extensions"]
+    except (ModelshipError, KeyError, TypeError):
+        return False
+
+
+def _too_large(url: str, call: Call, answer: Answer) -> str:
+    return (
+        f"{url}{call.path} refuses a golden sample of {len(call.body or b'')} bytes as too large (413, {answer.beginning()}): "
+        "raise the limit on request bodies, which is MODELSHIP_MAX_BODY_BYTES in the deployment's environment and a setting "
+        "of the proxy or ingress in front of it, such as nginx.ingress.kubernetes.io/proxy-body-size"
+    )
+
+
+def _ask(client: Client, call: Call) -> tuple[Answer, float]:
     """Send one request; return its answer and the seconds it took. A rate limit is waited for, as the endpoint says.
 
     :raises ModelshipError: the endpoint wants credentials, or its rate limit lets nothing through.
@@ -181,11 +201,11 @@ def _ask(client: Client, method: str, path: str, body: bytes | None = None) -> t
     deadline = time.monotonic() + _MOST_PATIENCE_S
     while True:
         start = time.perf_counter()
-        answer = client.request(method, path, body)
+        answer = client.request(call.method, call.path, call.body, call.headers)
         took = time.perf_counter() - start
         if answer.status in (401, 403):
             raise ModelshipError(
-                f"{client.url}{path} refuses with {answer.status}, {answer.beginning()}: it is protected, give what it "
+                f"{client.url}{call.path} refuses with {answer.status}, {answer.beginning()}: it is protected, give what it "
                 "asks for by api_key, bearer or client_cert",
                 kind="endpoint",
             )
@@ -193,7 +213,7 @@ def _ask(client: Client, method: str, path: str, body: bytes | None = None) -> t
             return answer, took
         if time.monotonic() > deadline:
             raise ModelshipError(
-                f"{client.url}{path} still answers 429 after {_MOST_PATIENCE_S:g} s: its rate limit is too low to verify it",
+                f"{client.url}{call.path} still answers 429 after {_MOST_PATIENCE_S:g} s: its rate limit is too low to verify it",
                 kind="endpoint",
             )
         told = answer.headers.get("retry-after", "")
@@ -202,7 +222,7 @@ def _ask(client: Client, method: str, path: str, body: bytes | None = None) -> t
 
 def _described(client: Client, name: str) -> dict[str, str]:
     """Ask the endpoint for its inputs' data types (V2 model metadata)."""
-    answer = _ask(client, "GET", f"/v2/models/{name}")[0]
+    answer = _ask(client, Call("GET", f"/v2/models/{name}"))[0]
     where = f"{client.url}/v2/models/{name}"
     if answer.status != 200:
         raise ModelshipError(f"{where} answered {answer.status}: is '{name}' the model's name?", kind="endpoint")
@@ -219,14 +239,12 @@ def _check_release(url: str, expected: str | None, served: str | None) -> None:
         raise OtherReleaseError(f"{url} serves release {served}, not {expected}", kind="release", served=served)
 
 
-def _latency(
-    client: Client, calls: list[tuple[str, str, bytes | None]], requests: int, progress: Progress
-) -> dict[str, t.Any] | None:
+def _latency(client: Client, calls: list[Call], requests: int, progress: Progress) -> dict[str, t.Any] | None:
     if requests <= 0:
         return None
     took = []
     for call in itertools.islice(itertools.cycle(calls), requests):
-        took.append(_ask(client, *call)[1] * 1000)
+        took.append(_ask(client, call)[1] * 1000)
         progress.live(f"measuring the latency: {len(took)} of {requests}", at_most_every=0.5)
     return {
         **{f"p{percent}": round(percentile(took, percent), 3) for percent in (50, 90, 99)},

@@ -10,6 +10,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.modelship.core.plugins.module_utils._endpoint.golden import load_release
+
 from .wrk import Request
 
 PREDICT, INFER, BINARY = "/predict", "V2 infer, JSON", "V2 infer, binary"
@@ -36,9 +38,11 @@ class Golden:
 
 def golden(release: Path) -> Golden:
     """Return the release's golden set."""
-    document = json.loads((release / "golden.json").read_text())
-    (samples,), (answers,) = document["inputs"].values(), document["outputs"].values()
-    return Golden([_flat(sample) for sample in samples], answers, document["tolerance"]["absolute"])
+    found = load_release(str(release))
+    samples, outputs = (
+        [list(next(iter(each.values())).data) for each in part] for part in (found.inputs, found.outputs)
+    )
+    return Golden(samples, outputs, found.absolute)
 
 
 def signature(release: Path) -> tuple[str, str, list[int]]:

@@ -6,12 +6,16 @@ import json
 import typing as t
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from ansible_collections.modelship.core.plugins.module_utils._core.content import canonical_json, sha256_bytes
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._endpoint import golden as goldens
 from ansible_collections.modelship.core.plugins.module_utils._endpoint.http import Answer
+from ansible_collections.modelship.core.plugins.module_utils._endpoint.safetensors import numbers
+from modelship_model.golden import GoldenSet
 
 GOLDEN: dict[str, t.Any] = {
     "inputs": {"image": [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]},
@@ -33,9 +37,13 @@ def v2(data: t.Any, shape: t.Any = (1, 2), name: str = "p") -> Answer:
 
 
 def test_requests_carry_shape_type_and_flat_data() -> None:
-    body = json.loads(goldens.request_for(parsed(), 1, "v2", {"image": "UINT8"}))
-    assert body == {"inputs": [{"name": "image", "shape": [1, 2, 2], "datatype": "UINT8", "data": [5, 6, 7, 8]}]}
-    assert json.loads(goldens.request_for(parsed(), 0, "predict", {})) == {"image": [1, 2, 3, 4]}
+    call = goldens.call_for(parsed(), 1, "v2", "m", {"image": "UINT8"})
+    assert (call.method, call.path) == ("POST", "/v2/models/m/infer")
+    assert json.loads(call.body or b"") == {
+        "inputs": [{"name": "image", "shape": [1, 2, 2], "datatype": "UINT8", "data": [5, 6, 7, 8]}]
+    }
+    call = goldens.call_for(parsed(), 0, "predict", "m", {})
+    assert (call.path, json.loads(call.body or b"")) == ("/predict", {"image": [1, 2, 3, 4]})
 
 
 def test_the_same_answer_and_one_within_tolerance_agree() -> None:
@@ -106,7 +114,7 @@ def test_predict_answers() -> None:
     ],
 )
 def test_what_is_no_golden_set_is_refused(value: t.Any) -> None:
-    with pytest.raises(ModelshipError, match="is no golden set"):
+    with pytest.raises(ModelshipError, match="is not a golden set"):
         goldens.parse_golden(json.dumps(value).encode(), "golden.json")
 
 
@@ -141,3 +149,104 @@ def test_a_corrupted_release_is_refused(tmp_path: Path) -> None:
         goldens.load_release(str(path))
     with pytest.raises(ModelshipError, match="cannot use"):
         goldens.load_release(str(tmp_path / "nowhere"))
+
+
+def _binary(samples: int, size: int) -> bytes:
+    """A golden set as the model component writes it, of float32 ``image`` and float32 ``p``."""
+    rng = np.random.default_rng(1)
+    inputs = {"image": rng.random((samples, size), np.float32), "flag": np.arange(samples, dtype=np.int64)[:, None]}
+    outputs = {"p": rng.random((samples, 2), np.float32)}
+    return GoldenSet(inputs, outputs, {"absolute": 0.02, "classes": "equal"}).encode()
+
+
+def test_a_binary_golden_set_is_read_bit_by_bit() -> None:
+    raw = _binary(3, 4)
+    tensors = safetensors.numpy.load(raw)
+    golden = goldens.parse_golden(raw, "golden.safetensors")
+    assert (golden.absolute, golden.classes, golden.datatypes) == (0.02, True, {"image": "FP32", "flag": "INT64"})
+    assert golden.inputs[2]["flag"].data.tolist() == [2]  # type: ignore[attr-defined]
+    for sample in range(3):
+        assert golden.inputs[sample]["image"].shape == (4,)
+        assert bytes(golden.inputs[sample]["image"].raw or b"") == tensors["inputs/image"][sample].tobytes()
+        assert list(golden.outputs[sample]["p"].data) == tensors["outputs/p"][sample].tolist()
+
+
+@pytest.mark.parametrize("cut", [4, 12, 200, -1])
+def test_a_binary_golden_set_that_is_cut_off_is_refused(cut: int) -> None:
+    with pytest.raises(ModelshipError, match="is not a golden set"):
+        goldens.parse_golden(_binary(3, 4)[:cut], "golden.safetensors")
+
+
+def test_large_samples_are_sent_as_binary_tensors_and_small_ones_as_json() -> None:
+    small, large = (goldens.parse_golden(_binary(1, size), "golden.safetensors") for size in (4, 224 * 224 * 3))
+    assert not goldens.is_large(small)
+    assert goldens.is_large(large)
+    call = goldens.call_for(large, 0, "v2", "m", large.datatypes, binary=True)
+    body, length = call.body or b"", int(call.headers["inference-header-content-length"])
+    header = json.loads(body[:length])
+    assert header["parameters"] == {"binary_data_output": True}
+    sizes = {item["name"]: item["parameters"]["binary_data_size"] for item in header["inputs"]}
+    assert sizes == {"image": 224 * 224 * 3 * 4, "flag": 8}
+    assert len(body) == length + sum(sizes.values())
+    as_json = goldens.call_for(large, 0, "v2", "m", large.datatypes)
+    assert len(as_json.body or b"") > 4 * len(body)
+
+
+def test_binary_outputs_are_compared() -> None:
+    golden = goldens.parse_golden(_binary(1, 4), "golden.safetensors")
+
+    def response(values: list[float], size: int = 8) -> Answer:
+        output = {"name": "p", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": size}}
+        header = canonical_json({"outputs": [output]})
+        data = np.asarray(values, np.float32).tobytes()
+        return Answer(200, {"inference-header-content-length": str(len(header))}, header + data)
+
+    expected = [float(value) for value in golden.outputs[0]["p"].data]
+    assert goldens.compare(golden, 0, response(expected), "v2") == ([], 0.0)
+    (found,), _worst = goldens.compare(golden, 0, response([expected[0] + 0.5, expected[1]]), "v2")
+    assert "differs by more than 0.02" in found.reason
+    (found,), _worst = goldens.compare(golden, 0, response(expected[:1], size=8), "v2")
+    assert "binary_data_size 8, but 4 bytes follow" in found.got
+
+
+def test_a_release_of_version_1_and_one_with_a_binary_golden_set_are_both_read(tmp_path: Path) -> None:
+    raw = _binary(2, 4)
+    manifest = {
+        "name": "m",
+        "signature": {"inputs": [{"name": "image", "dtype": "float32", "shape": [-1, 4]}]},
+        "files": {"golden.safetensors": {"sha256": sha256_bytes(raw).partition(":")[2], "size": len(raw)}},
+    }
+    text = canonical_json(manifest)
+    path = tmp_path / sha256_bytes(text).partition(":")[2]
+    path.mkdir()
+    (path / "release.json").write_bytes(text)
+    (path / "golden.safetensors").write_bytes(raw)
+    assert len(goldens.load_release(str(path)).inputs) == 2
+    assert len(goldens.load_release(str(_release(tmp_path))).inputs) == 2
+    (path / "golden.safetensors").write_bytes(raw[:-1] + b"x")
+    with pytest.raises(ModelshipError, match=r"corrupted: golden\.safetensors"):
+        goldens.load_release(str(path))
+
+
+@pytest.mark.parametrize(
+    ("datatype", "dtype"),
+    [
+        ("BOOL", "?"),
+        ("UINT8", "u1"),
+        ("INT16", "<i2"),
+        ("UINT64", "<u8"),
+        ("FP16", "<f2"),
+        ("FP32", "<f4"),
+        ("FP64", "<f8"),
+    ],
+)
+def test_numbers_of_each_data_type(datatype: str, dtype: str) -> None:
+    values = np.asarray([0, 1, 1, 0], dtype)
+    assert list(numbers(datatype, values.tobytes())) == values.tolist()
+    if values.itemsize > 1:
+        with pytest.raises(ValueError, match="ends within a value"):
+            numbers(datatype, values.tobytes()[:-1])
+
+
+def test_bfloat16_is_the_upper_half_of_a_float() -> None:
+    assert list(numbers("BF16", bytes.fromhex("803f00c0"))) == [1.0, -2.0]

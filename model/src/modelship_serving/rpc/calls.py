@@ -239,7 +239,7 @@ class Calls:
                 raise RequestError(504, "deadline: the request was not there in time")
 
     def _too_large(self, length: int) -> RequestError:
-        return RequestError(413, f"message: {length} bytes, at most {self._limit} are accepted")
+        return RequestError(413, f"message: {length} bytes, at most {self._limit} are accepted (MODELSHIP_MAX_BODY_BYTES)")
 
     def _unframe(self, body: bytes, head: _Head) -> bytes:
         """Return the one message of a request."""
