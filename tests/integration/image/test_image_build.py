@@ -149,7 +149,7 @@ def test_the_same_digest_from_an_empty_cache(
 
 def test_a_version_that_the_mirror_does_not_have(tmp_path: Path, inputs: dict[str, Any]) -> None:
     lock = [{"name": "libc6", "version": "0.1-1", "sha256": "0" * 64}]
-    with pytest.raises(ModelshipError, match="no more") as caught:
+    with pytest.raises(ModelshipError, match="no longer has this version") as caught:
         build(inputs, tmp_path / "layout", base={"bootstrap": {"lock": lock}})
     assert caught.value.kind == "package"
     assert "\n" not in caught.value.message
