@@ -16,8 +16,9 @@ import threading
 import time
 import typing as t
 
+from .._http.errors import ProxyRefusedError, is_permanent
 from .access import Access
-from .errors import FIELD_CONFLICT, ApiError, BrokenAnswerError, ProxyRefusedError, explain, is_permanent
+from .errors import FIELD_CONFLICT, ApiError, BrokenAnswerError, explain
 from .wire import Connection, Head, dial
 
 #: How long an API server may be away (a restart) before that is an error, if it has answered before …
