@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import os
 import socket
@@ -125,6 +126,19 @@ class Connection(http.client.HTTPConnection):
         sock = socket.create_connection((host, port), self._seconds)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+    """A response whose body has been read.
+
+    :param url: absolute URL that responded: that of the request, or the one it was redirected to.
+    """
+
+    url: str
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
 
 
 class ConnectionFailedError(Exception):
