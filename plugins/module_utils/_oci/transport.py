@@ -320,7 +320,7 @@ class Transport:
         )
 
     def _refusal(self, method: str, refused: _Refused) -> ModelshipError:
-        response, user = refused.response, self.access.username
+        response = refused.response
         status, origin = response.status, parse_origin(response.url)
         path, named = urllib.parse.urlsplit(response.url).path, self._named(origin)
         message = self._authorization.redacted(_message(response))
@@ -335,7 +335,8 @@ class Transport:
                 kind="registry_read_only",
             )
         if status in (401, 403):
-            return ModelshipError(self._denied(refused, f"{named} %s{said}", path, user), kind="registry_auth")
+            predicate, advice = self._denial(refused, path)
+            return ModelshipError(f"{named} {predicate}{said}: {advice}", kind="registry_auth")
         if status == 413:
             text = f"{named} refuses a request of that size (413 on {method} {path}{said}): raise its limit"
             return ModelshipError(f"{text}, or that of a proxy before it", kind="registry")
@@ -351,25 +352,24 @@ class Transport:
             )
         return ModelshipError(f"{named} responds with {status} to {method} {path}{said}", kind="registry")
 
-    def _denied(self, refused: _Refused, text: str, path: str, user: str) -> str:
-        """Return why a 401 or 403 came; *text* has a place for the predicate."""
-        status, origin = refused.response.status, parse_origin(refused.response.url)
+    def _denial(self, refused: _Refused, path: str) -> tuple[str, str]:
+        """Return why a 401 or 403 came, as a predicate of the server, and what to do."""
+        status, origin, user = refused.response.status, parse_origin(refused.response.url), self.access.username
         if origin != self.origin:
-            advice = ""
-            if origin.host == self.origin.host:
-                advice = f": name the registry as {origin.authority}"
-                if origin.scheme != self.origin.scheme:
-                    advice += f", with plain_http: {str(origin.scheme == 'http').lower()}"
-            return text % f"refuses access to {path} with {status}; credentials are sent to {self.origin} only{advice}"
+            predicate = f"refuses access to {path} with {status}; credentials are sent to {self.origin} only"
+            if origin.host != self.origin.host:
+                return predicate, "have the registry name itself, or storage that needs no credentials"
+            advice = f"name the registry as {origin.authority}"
+            if origin.scheme != self.origin.scheme:
+                advice += f", with plain_http: {str(origin.scheme == 'http').lower()}"
+            return predicate, advice
         if status == 401 and refused.problem:
-            return text % refused.problem + (
-                ": check username and password" if user else ": give username and password"
-            )
+            return refused.problem, "check username and password" if user else "give username and password"
         if not user:
-            return text % f"asks for credentials for {path}" + ": give username and password"
+            return f"asks for credentials for {path}", "give username and password"
         if status == 401 and refused.sent != "Bearer":
-            return text % f"refuses the credentials of '{user}' for {path}" + ": check username and password"
-        return text % f"denies '{user}' access to {path}" + ": check the user's rights there"
+            return f"refuses the credentials of '{user}' for {path}", "check username and password"
+        return f"denies '{user}' access to {path}", "check the user's rights there"
 
 
 def speaks_tls(response: Response) -> bool:
