@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import http.client
 import os
@@ -14,6 +13,7 @@ import ssl
 import typing as t
 import urllib.parse
 
+from .errors import is_permanent
 from .origin import Origin
 from .proxy import Proxy
 from .tls import client_context
@@ -105,12 +105,17 @@ class Connection(http.client.HTTPConnection):
         """Return what a server sent before it stopped reading the request, or ``None``."""
         if self.sock is None:
             return None
-        with contextlib.suppress(OSError, http.client.HTTPException):
+        try:
             self.sock.settimeout(_EARLY_S)
             response = self.getresponse()
-            response.will_close = True
-            return response
-        return None
+        except ssl.SSLError as exc:
+            if is_permanent(exc):
+                raise  # an alert, which says why the connection was closed
+            return None
+        except (OSError, http.client.HTTPException):
+            return None
+        response.will_close = True
+        return response
 
     def _dial(self) -> socket.socket:
         if self._unix is not None:

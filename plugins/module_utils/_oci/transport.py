@@ -365,6 +365,8 @@ class Transport:
             return predicate, advice
         if status == 401 and refused.problem:
             return refused.problem, "check username and password" if user else "give username and password"
+        if status == 403 and not refused.sent:
+            return f"denies access to {path} without asking for credentials", "check the names of host and repository"
         if not user:
             return f"asks for credentials for {path}", "give username and password"
         if status == 401 and refused.sent != "Bearer":
