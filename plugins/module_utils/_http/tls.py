@@ -22,12 +22,8 @@ def client_context(*, verify: bool = True, authority: bytes | None = None) -> ss
     :param authority: PEM of the certificate authorities to trust; ``None`` for the system's.
     :raises ValueError: *authority* holds no PEM certificate.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # which an OpenSSL or a Python may come to set
+    context = unloaded_context(verify=verify)
     if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
         return context
     if authority is None:
         context.load_default_certs()
@@ -37,6 +33,17 @@ def client_context(*, verify: bool = True, authority: bytes | None = None) -> ss
         context.load_verify_locations(cadata=authority.decode("ascii", "ignore"))
     except ssl.SSLError as exc:
         raise ValueError(exc.reason or str(exc)) from exc
+    return context
+
+
+def unloaded_context(*, verify: bool = True) -> ssl.SSLContext:
+    """Return the same settings as :func:`client_context` does, for a library that loads the authorities into it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # which an OpenSSL or a Python may come to set
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     return context
 
 

@@ -346,8 +346,10 @@ class Transport:
                 kind="registry_unreachable",
             )
         if retry.may_pass(status):
+            proxy = find_proxy("", *origin)  # which may be what responded
+            through = f" through the proxy {proxy.authority}" if proxy else ""
             return ModelshipError(
-                f"{named} fails: {status} on {method} {path}{said}; see its log, then run again",
+                f"{named} fails{through}: {status} on {method} {path}{said}; see its log, then run again",
                 kind="registry_unreachable",
             )
         return ModelshipError(f"{named} responds with {status} to {method} {path}{said}", kind="registry")

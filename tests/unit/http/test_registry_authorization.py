@@ -51,9 +51,7 @@ def blob(tmp_path: Path) -> str:
         (["", ",", '="x"'], []),
     ],
 )
-def test_all_challenges_of_all_headers_are_read(
-    values: list[str], expected: list[tuple[str, dict[str, str]]]
-) -> None:
+def test_all_challenges_of_all_headers_are_read(values: list[str], expected: list[tuple[str, dict[str, str]]]) -> None:
     assert [tuple(challenge) for challenge in parse_challenges(values)] == expected
 
 
@@ -87,9 +85,7 @@ def test_a_supported_challenge_is_taken_among_others(challenges: list[str], serv
         (['Bearer realm="/token"'], r"names a token service that cannot be used \(it must begin with http"),
     ],
 )
-def test_credentials_that_were_not_sent_are_not_called_refused(
-    challenges: list[str], words: str, serve: Serve
-) -> None:
+def test_credentials_that_were_not_sent_are_not_called_refused(challenges: list[str], words: str, serve: Serve) -> None:
     server = serve(lambda handler: handler.respond(401, b"", *(("WWW-Authenticate", value) for value in challenges)))
     with pytest.raises(ModelshipError, match=words) as caught:
         Repository(server.host, "digits", Access(**LOGIN)).has_blob(DIGEST, 0)
@@ -183,7 +179,9 @@ def test_a_mount_whose_response_is_lost_falls_back_to_an_upload(serve: Serve, bl
 
 def test_lacking_rights_are_told_from_wrong_credentials(serve: Serve, blob: str) -> None:
     server = TokenRegistry(serve, ())
-    with pytest.raises(ModelshipError, match=f"has a token service, http://{server.service.host}, that refuses the cred"):
+    with pytest.raises(
+        ModelshipError, match=f"has a token service, http://{server.service.host}, that refuses the cred"
+    ):
         server.push(blob)
 
 
@@ -207,14 +205,16 @@ def test_a_403_says_who_was_denied(serve: Serve) -> None:
 def test_a_token_service_that_does_not_resolve_is_named(serve: Serve) -> None:
     challenge = ("WWW-Authenticate", 'Bearer realm="https://auth.invalid/token",service="registry"')
     server = serve(lambda handler: handler.respond(401, b"", challenge))
-    with pytest.raises(ModelshipError, match=r"^auth\.invalid, to which .* is unreachable \(the name 'auth.invalid'") as caught:
+    with pytest.raises(
+        ModelshipError, match=r"^auth\.invalid, to which .* is unreachable \(the name 'auth.invalid'"
+    ) as caught:
         Repository(server.host, "digits", Access(**LOGIN)).check()
     assert caught.value.kind == "registry_unreachable"
     assert len(server.seen) == 1
 
 
 def test_storage_that_is_down_is_named(serve: Serve) -> None:
-    down = serve(lambda handler: None)
+    down = serve(lambda handler: handler.respond(200))
     down.shutdown()
     down.server_close()
     location = ("Location", f"http://{down.host}/blob")

@@ -137,7 +137,9 @@ def test_credentials_are_not_sent_to_another_host_port_or_scheme(
     other = serve(lambda handler: handler.respond(401), certificates if scheme == "https" else None)
     server = serve(registry(lambda _handler: f"{scheme}://{other.host}/upload"), certificates)
     repository = Repository(server.host, "digits", Access(ca_path=str(certificates.ca), **LOGIN), push=True)
-    with pytest.raises(ModelshipError, match=f"{other.host}, to which the registry {server.host} refers, refuses") as caught:
+    with pytest.raises(
+        ModelshipError, match=f"{other.host}, to which the registry {server.host} refers, refuses"
+    ) as caught:
         repository.upload(blob, DIGEST, len(DATA))
     assert f"credentials are sent to https://{server.host} only" in caught.value.message
     assert f"name the registry as {other.host}" in caught.value.message
@@ -203,7 +205,9 @@ def test_a_registry_that_redirects_to_https_is_named_with_what_to_set(serve: Ser
         handler.respond(401, b"", ("WWW-Authenticate", 'Basic realm="registry"'))
 
     target = serve(secure, certificates)
-    server: Server = serve(lambda handler: handler.respond(301, b"", ("Location", f"https://{target.host}{handler.path}")))
+    server: Server = serve(
+        lambda handler: handler.respond(301, b"", ("Location", f"https://{target.host}{handler.path}"))
+    )
     access = Access(plain_http=True, ca_path=str(certificates.ca), **LOGIN)
     with pytest.raises(ModelshipError, match=f"name the registry as {target.host}, with plain_http: false"):
         Repository(server.host, "digits", access).check()

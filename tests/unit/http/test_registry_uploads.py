@@ -145,7 +145,9 @@ def test_a_read_only_registry_is_said_to_accept_no_uploads(status: int, body: by
         lambda: repository.upload(blob, DIGEST, len(DATA)),
         lambda: repository.put_manifest("v1", b"{}", "application/json"),
     ):
-        with pytest.raises(ModelshipError, match=f"the registry {server.host} accepts no uploads .{status} on P") as caught:
+        with pytest.raises(
+            ModelshipError, match=f"the registry {server.host} accepts no uploads .{status} on P"
+        ) as caught:
             act()
         assert caught.value.kind == "registry_read_only"
 
