@@ -19,7 +19,7 @@ import urllib.parse
 
 from .._core.errors import ModelshipError
 from .errors import ProxyRefusedError
-from .origin import is_loopback, normal_host
+from .origin import is_loopback, normal_host, parse_origin
 
 _SOCKS = frozenset({"socks5", "socks5h"})
 _SOCKS_REASONS = {
@@ -165,6 +165,33 @@ def is_bypassed(host: str, port: int, no_proxy: str) -> bool:
         if name and (name == host or host.endswith(f".{name}")):
             return True
     return False
+
+
+def program_environment(urls: t.Iterable[str]) -> dict[str, str]:
+    """Return the variables with which a program such as apt uses the same proxies as this collection's own clients for *urls*.
+
+    Programs differ in what they read: apt knows neither proxies without a scheme, nor variables in upper case, nor
+    ``all_proxy``, nor networks and ports in ``no_proxy``.
+
+    :raises ModelshipError: a proxy of the environment cannot be used.
+    """
+    found: dict[str, str] = {}
+    for scheme in ("http", "https"):
+        source = (environment(f"{scheme}_proxy") or environment("all_proxy")).strip()
+        if source:
+            parse_proxy(source)
+            url = source if "://" in source else f"http://{source}"
+            # names are left to the proxy to resolve, as here
+            found[f"{scheme}_proxy"] = re.sub(r"(?i)^socks5://", "socks5h://", url)
+    if found:
+        entries = [entry for entry in re.split(r"[\s,]+", environment("no_proxy")) if entry]
+        for url in urls:
+            with contextlib.suppress(ValueError):
+                origin = parse_origin(url)
+                if is_loopback(origin.host) or is_bypassed(origin.host, origin.port, environment("no_proxy")):
+                    entries.append(origin.host)
+        found["no_proxy"] = ",".join(dict.fromkeys(entries))
+    return found
 
 
 def environment(name: str) -> str:
