@@ -92,7 +92,7 @@ def explain(exc: BaseException, host: str, timeout: float, advice: Advice = _NON
     partial = getattr(exc, "partial", None)  # http.client.IncompleteRead
     if isinstance(partial, bytes):
         expected = getattr(exc, "expected", None)
-        return f"the response ended after {len(partial)} bytes" + (f", {expected} were missing" if expected else "")
+        return f"the response ended after {len(partial)} bytes" + (f", {expected} are missing" if expected else "")
     return (str(exc) or type(exc).__name__).lower()
 
 

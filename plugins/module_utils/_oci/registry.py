@@ -62,7 +62,8 @@ class Repository:
                 f"the registry {self.transport.host} speaks TLS: set plain_http: false", kind="registry_tls"
             )
         raise ModelshipError(
-            f"{self.transport.host} is not a registry: it responds to GET /v2/ with {response.status}; check host and port",
+            f"{self.transport.host} is not a registry: it responds to GET /v2/ with {response.status}"
+            f"{self.transport.through()}; check host and port",
             kind="not_a_registry",
         )
 

@@ -25,7 +25,7 @@ from .._http import retry, tls
 from .._http.connection import Connection, ConnectionFailedError, Response, target_of
 from .._http.errors import Advice, ProxyRefusedError, explain, is_closed, is_permanent
 from .._http.origin import Origin, is_loopback, parse_origin, resolve
-from .._http.proxy import Proxy, find_proxy
+from .._http.proxy import find_proxy
 from .authorization import Authorization
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -209,17 +209,20 @@ class Transport:
 
     def _fetch(self, url: str, headers: dict[str, str]) -> Response:
         """Fetch *url* of a token service; *headers* are for its origin only, also where it redirects."""
-        origin = parse_origin(url)
-        for _hop in range(_MOST_HOPS):
-            response = self._exchange(
-                _Request("GET", {}, None, None, ()), url, headers if parse_origin(url) == origin else {}
-            )
-            if response.status not in _REDIRECTS or not response.headers.get("Location"):
-                return response
-            url = self.location(response)
-        raise ModelshipError(
-            f"the token service {origin} of the registry {self.host} redirects without end", kind="registry"
-        )
+        origin, first = parse_origin(url), url
+        for attempt in range(self.access.attempts):
+            url = first
+            for _hop in range(_MOST_HOPS):
+                sent = headers if parse_origin(url) == origin else {}
+                response = self._exchange(_Request("GET", {}, None, None, ()), url, sent)
+                if response.status not in _REDIRECTS or not response.headers.get("Location"):
+                    break
+                url = self.location(response)
+            if not retry.may_pass(response.status):
+                break
+            if attempt + 1 < self.access.attempts:
+                time.sleep(self.retry.wait_s(attempt + 1, retry.retry_after(response.headers)))
+        return response
 
     def location(self, response: Response) -> str:
         """Return the absolute URL of the header ``Location``, which is relative to the URL that responded.
@@ -295,9 +298,14 @@ class Transport:
             return f"the registry {self.host}"
         return f"{origin.authority}, to which the registry {self.host} refers,"
 
+    def through(self, origin: Origin | None = None) -> str:
+        """Return through which proxy *origin* (by default the registry) is reached, for messages; empty if directly."""
+        proxy = find_proxy("", *(origin or self.origin))
+        return f" through the proxy {proxy.authority}" if proxy else ""
+
     def _unreachable(self, failed: ConnectionFailedError, method: str, url: str) -> ModelshipError:
         cause, proxy, named = failed.cause, failed.proxy, self._named(failed.origin)
-        through = f" through the proxy {proxy.authority}" if proxy else ""
+        path, through = urllib.parse.urlsplit(url).path, self.through(failed.origin)
         if isinstance(cause, ProxyRefusedError) and proxy:
             kind = "proxy" if is_permanent(cause) else "registry_unreachable"
             return ModelshipError(
@@ -305,13 +313,15 @@ class Transport:
             )
         if isinstance(cause, http.client.BadStatusLine) and _TLS_ALERT in str(cause):
             return ModelshipError(f"{named} speaks TLS: set plain_http: false", kind="registry_tls")
-        reason = explain(cause, _resolved(failed.origin, proxy, cause), self.access.timeout, _ADVICE)
+        resolved = proxy.host if proxy and not isinstance(cause, ssl.SSLError) else failed.origin.host
+        reason = explain(cause, resolved, self.access.timeout, _ADVICE)
         if isinstance(cause, ssl.SSLError) and is_permanent(cause):
             return ModelshipError(f"cannot use {named.rstrip(',')}{through}: {reason}", kind="registry_tls")
-        if is_closed(cause):
+        if is_closed(cause) or isinstance(cause, http.client.IncompleteRead):
+            what = "closed the connection without a response" if is_closed(cause) else "sent an incomplete response"
             return ModelshipError(
-                f"{named} closed the connection{through} without a response to {method} {urllib.parse.urlsplit(url).path}: "
-                "see its log, and that of a proxy before it, for limits of size or time; then run again",
+                f"{named} {what}{through} to {method} {path}: see its log, and that of a proxy before it, for limits of size "
+                "or time; then run again",
                 kind="registry_unreachable",
             )
         return ModelshipError(
@@ -346,10 +356,9 @@ class Transport:
                 kind="registry_unreachable",
             )
         if retry.may_pass(status):
-            proxy = find_proxy("", *origin)  # which may be what responded
-            through = f" through the proxy {proxy.authority}" if proxy else ""
+            # a proxy may be what responded
             return ModelshipError(
-                f"{named} fails{through}: {status} on {method} {path}{said}; see its log, then run again",
+                f"{named} fails{self.through(origin)}: {status} on {method} {path}{said}; see its log, then run again",
                 kind="registry_unreachable",
             )
         return ModelshipError(f"{named} responds with {status} to {method} {path}{said}", kind="registry")
@@ -361,6 +370,11 @@ class Transport:
             predicate = f"refuses access to {path} with {status}; credentials are sent to {self.origin} only"
             if origin.host != self.origin.host:
                 return predicate, "have the registry name itself, or storage that needs no credentials"
+            if (self.origin.scheme, origin.scheme) == ("https", "http"):
+                return (
+                    predicate,
+                    "have the registry name itself with https (a proxy before it must send X-Forwarded-Proto)",
+                )
             advice = f"name the registry as {origin.authority}"
             if origin.scheme != self.origin.scheme:
                 advice += f", with plain_http: {str(origin.scheme == 'http').lower()}"
@@ -394,8 +408,3 @@ def _message(response: Response) -> str:
         error = json.loads(response.body)["errors"][0]
         return " ".join(str(error.get("message") or error["code"]).split())[:300]
     return ""
-
-
-def _resolved(origin: Origin, proxy: Proxy | None, cause: Exception) -> str:
-    """Return the host whose name was looked up: through a proxy, the proxy's."""
-    return proxy.host if proxy and not isinstance(cause, ssl.SSLError) else origin.host

@@ -111,6 +111,7 @@ class ForwardProxy(socketserver.ThreadingTCPServer):
     """A forward proxy for *ann*: tunnels (``CONNECT``), and plain requests with an absolute URL.
 
     :param ports: where on loopback the servers are that it knows as ``host:port``; others it does not resolve (502).
+    :ivar cuts: after how many bytes to the server the first tunnels that carry that many are cut.
     :ivar targets: ``host:port`` of each request that it accepted.
     :ivar heads: request line and headers of every request.
     """
@@ -120,6 +121,7 @@ class ForwardProxy(socketserver.ThreadingTCPServer):
     def __init__(self, ports: dict[str, int]) -> None:
         super().__init__(("127.0.0.1", 0), ProxyHandler)
         self.ports = ports
+        self.cuts: list[int] = []
         self.targets: list[str] = []
         self.heads: list[list[str]] = []
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -174,9 +176,14 @@ class ProxyHandler(socketserver.StreamRequestHandler):
         self.wfile.write(("\r\n".join(lines) + "\r\n\r\n").encode())
 
     def relay(self, upstream: socket.socket) -> None:
+        sent = 0
         while True:
             for source in select.select([self.request, upstream], [], [], 10)[0]:
                 piece = source.recv(65536)
                 if not piece:
                     return
                 (upstream if source is self.request else self.request).sendall(piece)
+                sent += len(piece) if source is self.request else 0
+                if self.server.cuts and sent > self.server.cuts[0]:
+                    self.server.cuts.pop(0)
+                    return

@@ -223,6 +223,26 @@ def test_storage_that_is_down_is_named(serve: Serve) -> None:
         Repository(server.host, "digits", Access()).blob_json(DIGEST)
 
 
+def test_a_token_service_that_is_busy_is_asked_again(serve: Serve) -> None:
+    statuses = iter([503, 429, 200])
+    service = serve(lambda handler: handler.respond(next(statuses), b'{"access_token": "t"}'))
+
+    def action(handler: Handler) -> None:
+        if handler.headers.get("Authorization") == "Bearer t":
+            handler.respond(200)
+        else:
+            handler.respond(401, b"", ("WWW-Authenticate", f'Bearer realm="http://{service.host}/token"'))
+
+    Repository(serve(action).host, "digits", Access()).check()
+    assert len(service.seen) == 3
+    broken = serve(lambda handler: handler.respond(500))
+    challenge = ("WWW-Authenticate", f'Bearer realm="http://{broken.host}/token"')
+    server = serve(lambda handler: handler.respond(401, b"", challenge))
+    with pytest.raises(ModelshipError, match=f"has a token service, http://{broken.host}, that responds with 500"):
+        Repository(server.host, "digits", Access()).has_blob(DIGEST, 0)
+    assert len(broken.seen) == Access().attempts
+
+
 def test_a_token_service_that_redirects_elsewhere_does_not_take_the_password_along(serve: Serve) -> None:
     other = serve(lambda handler: handler.respond(200, b'{"token": "anonymous"}'))
     service = serve(lambda handler: handler.respond(302, b"", ("Location", f"http://{other.host}/token")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import struct
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
+from ansible_collections.modelship.core.plugins.module_utils._endpoint.http import Client
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.access import load_access
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client import Api, ApiError
 from ansible_collections.modelship.core.plugins.module_utils._oci.registry import Repository
 from ansible_collections.modelship.core.plugins.module_utils._oci.transport import Access
 
@@ -127,6 +131,52 @@ def test_a_response_before_the_end_of_the_body_is_reported(status: int, words: s
         push(registry)
     assert caught.value.kind == kind
     assert len(registry.used) == 1
+
+
+def test_an_api_server_and_an_endpoint_that_reject_a_large_body_early_are_understood(
+    serve: Serve, certificates: Certificates
+) -> None:
+    server = serve(responds(413, b'{"kind": "Status", "message": "too large"}'), certificates)
+    with Api(load_access({"api_server": f"https://{server.host}", "ca_path": str(certificates.ca)}), timeout=10) as api:
+        with pytest.raises(ApiError, match="too large") as caught:
+            api.request("POST", "/api/v1/namespaces/a/secrets", body={"data": DATA[: 4 << 20].hex()})
+    assert caught.value.status == 413
+    with contextlib.closing(Client(f"https://{server.host}", ca_path=str(certificates.ca))) as client:
+        assert client.request("POST", "/predict", DATA).status == 413
+
+
+@pytest.mark.parametrize("size", ["known", None])
+def test_a_download_that_breaks_is_repeated_and_its_end_reported(
+    size: str | None, serve: Serve, certificates: Certificates, tmp_path: Path
+) -> None:
+    count: list[int] = []
+
+    def action(handler: Handler) -> None:
+        count.append(1)
+        broken = len(count) <= breaks
+        handler.send_response(200)
+        if size is None:
+            handler.send_header("Connection", "close")
+        else:
+            handler.send_header("Content-Length", str(len(DATA)))
+        handler.end_headers()
+        handler.wfile.write(DATA[:1000] if broken else DATA)
+        if broken:
+            handler.request.shutdown(socket.SHUT_RDWR)
+        handler.close_connection = True
+
+    server, breaks = serve(action, certificates), 2
+    repository = Repository(server.host, "digits", Access(ca_path=str(certificates.ca)))
+    repository.download(DIGEST, len(DATA), str(tmp_path / "new"))
+    assert (tmp_path / "new").read_bytes() == DATA
+    assert len(count) == 3
+    breaks = 99
+    with pytest.raises(
+        ModelshipError, match=r"(sent an incomplete|without a) response.* to GET /v2/digits/blobs/"
+    ) as caught:
+        repository.download(DIGEST, len(DATA), str(tmp_path / "other"))
+    assert caught.value.kind == "registry_unreachable"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 @pytest.mark.parametrize(
