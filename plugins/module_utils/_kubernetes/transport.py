@@ -259,6 +259,9 @@ class Transport:
             if not connection.answers or isinstance(exc, TimeoutError):
                 self._note_loss(started)
             raise _LostError(exc, sent=True, kept=connection.answers > 0) from exc
+        if head.status == 407 and access.proxy is not None:
+            connection.close()  # this is the proxy's response, not the API server's
+            raise _LostError(access.proxy.unauthorized(), sent=False)
         self._answered = True
         return head, connection
 

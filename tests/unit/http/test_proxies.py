@@ -11,6 +11,8 @@ import pytest
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._endpoint.http import Client, UnreachableError
 from ansible_collections.modelship.core.plugins.module_utils._http.proxy import find_proxy, is_bypassed, parse_proxy
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.access import load_access
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.client import Api, ApiError
 from ansible_collections.modelship.core.plugins.module_utils._oci.registry import Repository
 from ansible_collections.modelship.core.plugins.module_utils._oci.transport import Access
 from ansible_collections.modelship.core.plugins.module_utils._service.ready import Ready, ask
@@ -87,6 +89,19 @@ def test_a_proxy_that_refuses_the_password_is_named_without_it(
         assert not isinstance(caught.value, UnreachableError)
     assert server.seen == []
     assert len(forward_proxy.heads) == 2
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+@pytest.mark.parametrize("login", ["", "ann:wrong@"])
+def test_an_api_server_behind_that_proxy_is_not_blamed(
+    login: str, scheme: str, forward_proxy: ForwardProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through(monkeypatch, forward_proxy, login)
+    with Api(load_access({"api_server": f"{scheme}://api.example:6443"}), timeout=10) as api:
+        with pytest.raises(ApiError, match=f"the proxy {forward_proxy.host} did not connect to it: .*407") as caught:
+            api.request("GET", "/api/v1/x")
+    assert "wrong" not in caught.value.message
+    assert len(forward_proxy.heads) == 1
 
 
 def test_a_host_that_the_proxy_does_not_reach(
