@@ -113,7 +113,8 @@ msg:
 error_kind:
   description:
     - Class of the failure, such as V(registry_unreachable), V(registry_auth), V(registry_tls), V(registry_read_only) (it
-      accepts no uploads), V(proxy) (a proxy refuses its credentials), V(not_a_registry), V(registry), V(absent) (no such image in the layout), V(layout) (a damaged layout) or V(input).
+      accepts no uploads), V(proxy) (a proxy refuses its credentials), V(not_a_registry), V(registry), V(absent) (no such
+      image in the layout), V(layout) (a damaged layout) or V(input).
   returned: on failure
   type: str
   sample: registry_unreachable
