@@ -111,8 +111,8 @@ class Client:
         self._connection.close()
         self._used = False
 
-    def request(self, method: str, path: str, body: t.Any = None) -> Answer:
-        """Send one request; *body* is sent as JSON, or as it is where it is ``bytes``.
+    def request(self, method: str, path: str, body: t.Any = None, headers: t.Mapping[str, str] | None = None) -> Answer:
+        """Send one request; *body* is sent as JSON, or as it is where it is ``bytes``, with these *headers* besides.
 
         A kept connection that the server has closed meanwhile is opened once more, as HTTP clients do.
 
@@ -120,18 +120,18 @@ class Client:
         :raises ModelshipError: a proxy does not accept its credentials.
         """
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        headers = dict(self._headers)
+        sent = {**self._headers, **(headers or {})}
         if data is not None:
-            headers.setdefault("content-type", "application/json")
+            sent.setdefault("content-type", "application/json")
         kept = self._used
         try:
             try:
-                return self._once(method, path, data, headers)
+                return self._once(method, path, data, sent)
             except OSError as exc:
                 self.close()
                 if not (kept and is_closed(exc)):
                     raise
-                return self._once(method, path, data, headers)
+                return self._once(method, path, data, sent)
         except (OSError, http.client.HTTPException, ProxyRefusedError, ValueError) as exc:
             self.close()
             raise self._unreachable(path, exc) from exc
