@@ -41,15 +41,16 @@ class PodClient(Client):
     def close(self) -> None:
         """Nothing to close: the connection is the API's."""
 
-    def request(self, method: str, path: str, body: t.Any = None) -> Answer:
+    def request(self, method: str, path: str, body: t.Any = None, headers: t.Mapping[str, str] | None = None) -> Answer:
         """Send one request; see :meth:`.http.Client.request`.
 
         :raises UnreachableError: the API server cannot reach the pod.
         :raises ModelshipError: the API server does not let this user through.
         """
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        headers = {**self._headers, **({"content-type": "application/json"} if data is not None else {})}
-        answer = Answer(*self._api.raw(method, self._path + path, body=data, headers=headers))
+        kind = {"content-type": "application/json"} if data is not None else {}
+        sent = {**self._headers, **kind, **(headers or {})}
+        answer = Answer(*self._api.raw(method, self._path + path, body=data, headers=sent))
         if said := _status(answer):
             if answer.status in (401, 403):
                 raise ModelshipError(
