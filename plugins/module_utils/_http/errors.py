@@ -10,7 +10,7 @@ import socket
 import ssl
 import typing as t
 
-#: A peer that closed a TLS connection without the protocol's goodbye; all other TLS errors are failed handshakes.
+#: A peer that closed a TLS connection without a close_notify alert; all other TLS errors are failed handshakes.
 _TLS_CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 #: What OpenSSL says of a peer that speaks something else.
 _NOT_TLS = (
@@ -49,13 +49,13 @@ _NONE = Advice()
 
 
 def is_closed(exc: BaseException) -> bool:
-    """Tell whether the peer closed the connection before it responded: the request may succeed over a new one."""
+    """Return whether the peer closed the connection before it responded: the request may succeed over a new one."""
     # http.client.RemoteDisconnected is a ConnectionResetError
     return isinstance(exc, (ConnectionResetError, BrokenPipeError, *_TLS_CLOSED))
 
 
 def is_permanent(exc: BaseException) -> bool:
-    """Tell whether a retry cannot help: a certificate, a name or a proxy's password is wrong."""
+    """Return whether a retry cannot help: a certificate, a name or a proxy's password is wrong."""
     if isinstance(exc, ssl.SSLError):
         return not isinstance(exc, _TLS_CLOSED)
     if isinstance(exc, ProxyRefusedError):

@@ -63,7 +63,7 @@ def normal_host(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether *host* (a name or an IP address, with or without port) is this machine's loopback interface."""
+    """Return whether *host* (a name or an IP address, with or without port) is this machine's loopback interface."""
     name = host
     if host.startswith("["):
         name = host[1:].partition("]")[0]
@@ -81,8 +81,8 @@ def resolve(base: str, location: str) -> str:
 
     :raises ValueError: it is not an HTTP or HTTPS URL.
     """
-    # servers send spaces and letters beyond ASCII unescaped, which must not reach a request line
-    quoted = urllib.parse.quote(location.strip(), safe="!#$%&'()*+,/:;=?@[]~-._")
+    # servers send spaces and bytes beyond ASCII (which headers are decoded as Latin-1) unescaped
+    quoted = urllib.parse.quote(location.strip(), safe="!#$%&'()*+,/:;=?@[]~-._", encoding="latin-1", errors="replace")
     url = urllib.parse.urldefrag(urllib.parse.urljoin(base, quoted)).url
     parse_origin(url)
     return url

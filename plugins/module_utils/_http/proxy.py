@@ -145,7 +145,7 @@ def parse_proxy(url: str) -> Proxy:
 
 
 def is_bypassed(host: str, port: int, no_proxy: str) -> bool:
-    """Tell whether *no_proxy* names *host*: itself or a domain it is in, each with or without port, its network, or C(*)."""
+    """Return whether *no_proxy* names *host*: itself or a domain it is in, each with or without port, its network, or C(*)."""
     host = normal_host(host)
     for entry in (entry.lower() for entry in re.split(r"[\s,]+", no_proxy) if entry):
         if entry == "*":

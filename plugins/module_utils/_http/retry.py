@@ -41,7 +41,7 @@ class Retry:
 
 
 def may_pass(problem: BaseException | int) -> bool:
-    """Tell whether a retry may help after *problem*, an exception or an HTTP status."""
+    """Return whether a retry may help after *problem*, an exception or an HTTP status."""
     return problem in TRANSIENT if isinstance(problem, int) else not is_permanent(problem)
 
 

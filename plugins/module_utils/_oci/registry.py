@@ -71,7 +71,7 @@ class Repository:
         return f"/v2/{self.name}/{rest}"
 
     def has_blob(self, digest: str, size: int) -> bool:
-        """Tell whether the repository has the blob *digest*; ``False`` also where the registry cannot say so."""
+        """Return whether the repository has the blob *digest*; ``False`` also where the registry cannot say so."""
         response = self.transport.request(
             "HEAD", self._path(f"blobs/{digest}"), expect=(200, 404, *_NO_HEAD), scope=self._scope
         )

@@ -391,7 +391,7 @@ class Transport:
 
 
 def speaks_tls(response: Response) -> bool:
-    """Tell whether *response* is that of a server that speaks TLS to a request without."""
+    """Return whether *response* is that of a server that speaks TLS to a request without."""
     return response.status == 400 and bool(_SPEAKS_TLS.search(response.body))
 
 

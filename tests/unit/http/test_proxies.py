@@ -242,7 +242,7 @@ def test_a_kept_tls_connection_that_the_server_closed_is_opened_again(serve: Ser
 
     def once(handler: Handler) -> None:
         ok(handler)
-        handler.request.shutdown(socket.SHUT_RDWR)  # without TLS's goodbye
+        handler.request.shutdown(socket.SHUT_RDWR)  # without a close_notify alert
         handler.close_connection = True
 
     server = serve(once, certificates)

@@ -177,7 +177,7 @@ def test_a_mount_whose_response_is_lost_falls_back_to_an_upload(serve: Serve, bl
     assert server.uploads == [DATA]
 
 
-def test_lacking_rights_are_told_from_wrong_credentials(serve: Serve, blob: str) -> None:
+def test_credentials_that_the_token_service_refuses_are_reported(serve: Serve, blob: str) -> None:
     server = TokenRegistry(serve, ())
     with pytest.raises(
         ModelshipError, match=f"has a token service, http://{server.service.host}, that refuses the cred"

@@ -54,7 +54,7 @@ def test_origins_are_compared_in_their_normal_form(one: str, other: str) -> None
         ("https://registry.example", "https://0registry.example"),
     ],
 )
-def test_other_origins_are_told_apart(one: str, other: str) -> None:
+def test_other_origins_are_distinguished(one: str, other: str) -> None:
     assert parse_origin(one) != parse_origin(other)
 
 
@@ -79,6 +79,7 @@ def test_loopback(host: str, expected: bool) -> None:
 
 def test_locations_with_spaces_and_fragments_can_be_sent() -> None:
     assert resolve("http://a/b/c", "d e?x=1#part") == "http://a/b/d%20e?x=1"
+    assert resolve("http://a/", "/é".encode().decode("latin-1")) == "http://a/%C3%A9"
     for location in ("ftp://a/b", "https://", "http://a:port/"):
         with pytest.raises(ValueError, match=r"."):
             resolve("http://a/b", location)
@@ -177,6 +178,13 @@ def test_a_location_is_relative_to_the_url_that_responded(serve: Serve, blob: st
     assert Repository(server.host, "digits", Access(**LOGIN), push=True).upload(blob, DIGEST, len(DATA))
     assert received == [DATA]
     assert set(other.authorizations()) == {None}
+
+
+def test_redirects_without_end_are_ended(serve: Serve) -> None:
+    server = serve(lambda handler: handler.respond(302, b"", ("Location", handler.path + "x")))
+    with pytest.raises(ModelshipError, match="redirects without end"):
+        Repository(server.host, "digits", Access()).check()
+    assert len(server.seen) < 20
 
 
 def test_an_upload_without_a_location_is_reported(serve: Serve, blob: str) -> None:

@@ -55,7 +55,7 @@ class Uploads:
 
 
 def close(handler: Handler) -> None:
-    """Close the TCP connection within the upload, without TLS's goodbye."""
+    """Close the TCP connection within the upload, without a close_notify alert."""
     handler.rfile.read(65536)
     handler.request.shutdown(socket.SHUT_RDWR)
     handler.close_connection = True

@@ -147,7 +147,7 @@ def test_a_file_without_certificates_is_refused(make: Make, content: bytes | Non
         make(str(path))
 
 
-def test_a_plain_server_is_told_from_an_untrusted_one(serve: Serve, certificates: Certificates) -> None:
+def test_a_plain_server_is_distinguished_from_an_untrusted_one(serve: Serve, certificates: Certificates) -> None:
     server: Server = serve(lambda handler: handler.respond(200))
     with pytest.raises(ModelshipError, match="it does not speak TLS there: set plain_http: true") as caught:
         Repository(server.host, "digits", Access(plain_http=False)).check()
