@@ -32,7 +32,11 @@ options:
         false.
     type: bool
   timeout:
-    description: Seconds to wait for one answer of the registry.
+    description:
+      - Seconds to wait for one response of the registry.
+      - The registry, its token service and its storage are reached through the proxy of E(HTTPS_PROXY) (E(HTTP_PROXY) for
+        plain HTTP), else E(ALL_PROXY), as C(http://[user:password@]host:port) or C(socks5://[user:password@]host:port).
+        Hosts, domains, networks and C(host:port) in E(NO_PROXY), and C(localhost), are reached directly.
     type: int
     default: 30
 """

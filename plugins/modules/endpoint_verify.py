@@ -94,6 +94,12 @@ options:
     description: Whether the endpoint's certificate is checked.
     type: bool
     default: true
+  use_proxy:
+    description:
+      - Whether the endpoint is reached through the proxy of E(HTTP_PROXY) or E(HTTPS_PROXY), else E(ALL_PROXY), where one is
+        set. Hosts in E(NO_PROXY) and this machine's own (C(localhost), C(127.0.0.1)) are reached directly.
+    type: bool
+    default: true
 seealso:
   - module: modelship.core.deployment
 """

@@ -40,7 +40,9 @@ options:
     elements: str
     default: []
   mount_from:
-    description: Repositories of the same registry that may have layers already, as in C(models/digits); they are then not sent.
+    description:
+      - Repositories of the same registry that may have layers already, as in C(models/digits); they are then not sent.
+      - A token is requested for both repositories. Where a layer cannot be mounted, for whatever reason, it is uploaded.
     type: list
     elements: str
     default: []
@@ -110,8 +112,9 @@ msg:
   sample: "127.0.0.1:5001/digits@sha256:9c1b…: 3 blobs (101.9 kB) pushed, tag dev set"
 error_kind:
   description:
-    - Class of the failure, such as V(registry_unreachable), V(registry_auth), V(registry_tls), V(not_a_registry), V(registry),
-      V(absent) (no such image in the layout), V(layout) (a damaged layout) or V(input).
+    - Class of the failure, such as V(registry_unreachable), V(registry_auth), V(registry_tls), V(registry_read_only) (it
+      accepts no uploads), V(proxy) (a proxy refuses its credentials), V(not_a_registry), V(registry), V(absent) (no such
+      image in the layout), V(layout) (a damaged layout) or V(input).
   returned: on failure
   type: str
   sample: registry_unreachable

@@ -70,9 +70,9 @@ class Docker:
         authority, cert, key = file("ca_path", "ca.pem"), file("client_cert", "cert.pem"), file("client_key", "key.pem")
         if not (verify or authority or cert or parameters.get("tls")):
             return False
-        return self._sdk.tls.TLSConfig(
-            client_cert=(cert, key) if cert and key else None, ca_cert=authority, verify=bool(verify)
-        )
+        from .tls import tls_config
+
+        return tls_config((cert, key) if cert and key else None, authority, bool(verify))
 
     @contextlib.contextmanager
     def _explained(self, doing: str) -> t.Iterator[None]:

@@ -13,13 +13,25 @@ import typing as t
 import urllib.parse
 
 from .._core.errors import ModelshipError
+from .._http import tls
+from .._http.connection import Connection
+from .._http.errors import Advice, ProxyRefusedError, explain, is_closed, is_permanent
+from .._http.origin import parse_origin
+from .._http.proxy import find_proxy
 
 #: More than any answer to a golden sample; an endless answer is cut here instead of filling the memory.
 MAX_ANSWER_BYTES = 64 << 20
 
 
+_ADVICE = Advice(
+    certificate="give ca_path",
+    client_certificate="check client_cert and client_key",
+    plain="should the URL begin with http://?",
+)
+
+
 class UnreachableError(ModelshipError):
-    """The endpoint did not answer at all (refused, timed out, broke off)."""
+    """The endpoint did not respond at all (refused, timed out, broke off)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +61,15 @@ class Answer:
 
 
 class Client:
-    """Requests to one base URL over one connection that is kept open.
+    """Requests to one base URL over one connection that is kept open. Redirects are returned, not followed.
 
     :param url: ``http://host:port[/prefix]`` or ``https://…``.
     :param timeout: seconds for connecting and for each read.
     :param ca_path: PEM file of the certificate authorities to trust instead of the system's.
     :param validate_certs: ``False`` trusts any certificate.
     :param client_cert: PEM file of the certificate to show, with its key unless *client_key* names another file.
-    :raises ModelshipError: *url* is no HTTP URL, or a file cannot be used.
+    :param use_proxy: connect through the proxy of the environment, if there is one for *url*.
+    :raises ModelshipError: *url* is not an HTTP URL, or a file or the proxy cannot be used.
     """
 
     def __init__(
@@ -69,27 +82,28 @@ class Client:
         validate_certs: bool = True,
         client_cert: str | None = None,
         client_key: str | None = None,
+        use_proxy: bool = False,
     ) -> None:
         self.url = url.rstrip("/")
         try:
             parts = urllib.parse.urlsplit(self.url)
-            port = parts.port
+            origin = parse_origin(self.url)
         except ValueError as exc:
-            raise ModelshipError(f"'{url}' is no URL: {exc}") from exc
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ModelshipError(f"'{url}' is no HTTP URL: it must be http://host:port or https://host:port")
+            raise ModelshipError(f"'{url}' is not an HTTP URL: {exc}") from exc
+        if parts.username is not None:
+            raise ModelshipError(
+                f"the URL of {origin.authority} holds credentials: give them as api_key, bearer or headers"
+            )
         self._prefix = parts.path
         self._headers = {"accept": "application/json", **(headers or {})}
-        self._connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            self._connection = http.client.HTTPSConnection(
-                parts.hostname,
-                port,
-                timeout=timeout,
-                context=_context(ca_path, validate_certs, client_cert, client_key),
-            )
-        else:
-            self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
+        self._timeout = timeout
+        secure = origin.scheme == "https"
+        self._connection = Connection(
+            origin,
+            timeout=timeout,
+            context=_context(ca_path, validate_certs, client_cert, client_key) if secure else None,
+            proxy=find_proxy("", *origin) if use_proxy else None,
+        )
         self._used = False
 
     def close(self) -> None:
@@ -102,67 +116,67 @@ class Client:
 
         A kept connection that the server has closed meanwhile is opened once more, as HTTP clients do.
 
-        :raises UnreachableError: no complete answer came.
+        :raises UnreachableError: no complete response came.
+        :raises ModelshipError: a proxy does not accept its credentials.
         """
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         sent = {**self._headers, **(headers or {})}
         if data is not None:
             sent.setdefault("content-type", "application/json")
-        for last in (not self._used, True):
+        kept = self._used
+        try:
             try:
                 return self._once(method, path, data, sent)
-            except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected) as exc:
+            except OSError as exc:
                 self.close()
-                if last:
-                    raise self._unreachable(path, exc) from exc
-            except (OSError, http.client.HTTPException, ValueError) as exc:
-                self.close()
-                raise self._unreachable(path, exc) from exc
-        raise AssertionError("the loop above returns or raises")
+                if not (kept and is_closed(exc)):
+                    raise
+                return self._once(method, path, data, sent)
+        except (OSError, http.client.HTTPException, ProxyRefusedError, ValueError) as exc:
+            self.close()
+            raise self._unreachable(path, exc) from exc
 
     def _once(self, method: str, path: str, data: bytes | None, headers: dict[str, str]) -> Answer:
-        self._connection.request(method, self._prefix + path, body=data, headers=headers)
-        response = self._connection.getresponse()
+        response = self._connection.ask(method, self._prefix + path, data, headers)
         content = response.read(MAX_ANSWER_BYTES + 1)
         if len(content) > MAX_ANSWER_BYTES:
-            raise ValueError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+            raise ValueError(f"the response is longer than {MAX_ANSWER_BYTES} bytes")
         if response.length:  # a bounded read returns what came, without a complaint
             raise http.client.IncompleteRead(content, response.length)
         self._used = not response.will_close
+        if response.will_close:
+            self.close()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
 
-    def _unreachable(self, path: str, exc: Exception) -> UnreachableError:
-        if isinstance(exc, ssl.SSLCertVerificationError):
-            why = f"its certificate is not trusted ({exc.verify_message}): give ca_path"
-        elif isinstance(exc, ssl.SSLError) and "ALERT" in (exc.reason or ""):
-            why = f"it refuses the connection ({(exc.reason or '').lower()}): check client_cert and client_key"
-        elif isinstance(exc, TimeoutError):
-            why = f"no answer within {self._connection.timeout:g} s"
-        elif isinstance(exc, http.client.IncompleteRead):
-            why = f"the answer broke off after {len(exc.partial)} bytes"
-        else:
-            why = (getattr(exc, "strerror", None) or str(exc) or type(exc).__name__).lower()
-        return UnreachableError(f"{self.url}{path} does not answer: {why}", kind="unreachable")
+    def _unreachable(self, path: str, exc: Exception) -> ModelshipError:
+        proxy = self._connection.proxy
+        if isinstance(exc, ProxyRefusedError) and proxy:
+            text = f"the proxy {proxy.authority} did not connect to {self.url}: {exc}"
+            # waiting does not help against a missing password
+            return (
+                ModelshipError(text, kind="proxy") if is_permanent(exc) else UnreachableError(text, kind="unreachable")
+            )
+        host = proxy.host if proxy and not isinstance(exc, ssl.SSLError) else self._connection.origin.host
+        through = f" through the proxy {proxy.authority}" if proxy else ""
+        why = explain(exc, host, self._timeout, _ADVICE)
+        what = "did not respond completely" if isinstance(exc, http.client.IncompleteRead) else "is unreachable"
+        return UnreachableError(f"{self.url}{path} {what}{through}: {why}", kind="unreachable")
 
 
 def _context(
     ca_path: str | None, validate_certs: bool, client_cert: str | None, client_key: str | None
 ) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=ca_path)
-    except OSError as exc:
-        raise ModelshipError(f"cannot use ca_path {ca_path}: {exc.strerror or exc}") from exc
-    if not validate_certs:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+        context = tls.client_context(verify=validate_certs, authority=tls.read_authority(ca_path) if ca_path else None)
+    except (OSError, ValueError) as exc:
+        raise ModelshipError(f"cannot use ca_path {ca_path}: {getattr(exc, 'strerror', None) or exc}") from exc
     if client_cert:
         try:
-            # an empty password, because a question on the terminal would wait for ever
-            context.load_cert_chain(client_cert, client_key, password="")
-        except OSError as exc:
+            tls.load_client_certificate(context, client_cert, client_key)
+        except (OSError, ValueError) as exc:
             files = f"{client_cert} with client_key {client_key}" if client_key else client_cert
             raise ModelshipError(
-                f"cannot use client_cert {files}: {exc.strerror or exc}; give PEM files of a certificate and its key, "
-                "which is not encrypted"
+                f"cannot use client_cert {files}: {getattr(exc, 'strerror', None) or exc}; give PEM files of a "
+                "certificate and its key, which is not encrypted"
             ) from exc
     return context

@@ -39,6 +39,7 @@ OPTIONS: dict[str, t.Any] = {
     **CREDENTIALS,
     "ca_path": {"type": "path", "aliases": ["ca"]},
     "validate_certs": {"type": "bool", "default": True},
+    "use_proxy": {"type": "bool", "default": True},
 }
 _MOST_REQUESTS = 10_000
 
@@ -70,6 +71,7 @@ def examine(parameters: dict[str, t.Any], context: Context) -> Outcome:
         validate_certs=parameters["validate_certs"],
         client_cert=credentials.client_cert,
         client_key=credentials.client_key,
+        use_proxy=parameters["use_proxy"],
     )
     with contextlib.closing(client):
         try:

@@ -13,6 +13,7 @@ import typing as t
 
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
+from .._http.retry import retry_after
 from . import golden as goldens
 from .golden import Call, Golden, Mismatch
 from .http import Answer, Client, UnreachableError
@@ -216,8 +217,8 @@ def _ask(client: Client, call: Call) -> tuple[Answer, float]:
                 f"{client.url}{call.path} still answers 429 after {_MOST_PATIENCE_S:g} s: its rate limit is too low to verify it",
                 kind="endpoint",
             )
-        told = answer.headers.get("retry-after", "")
-        time.sleep(min(float(told), 10.0) if told.isdigit() else 1.0)
+        asked = retry_after(answer.headers)
+        time.sleep(1.0 if asked is None else min(asked, 10.0))
 
 
 def _described(client: Client, name: str) -> dict[str, str]:

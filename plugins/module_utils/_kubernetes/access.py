@@ -13,9 +13,10 @@ import typing as t
 import urllib.parse
 
 from .._core.errors import ModelshipError
+from .._http.proxy import find_proxy
+from .._http.tls import client_context, load_client_certificate
 from .credentials import Credentials, Headers
 from .kubeconfig import Entry, Selected, file_or_data, load, read_bytes, wrong
-from .proxies import find_proxy
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
 #: What the kubelet mounts into every pod that may talk to the API server.
@@ -68,7 +69,9 @@ class Access:
         self.tls_server_name = str(cluster.get("tls-server-name") or "") or self.host
         self.authority = file_or_data(cluster, "certificate-authority") if self.scheme == "https" else None
         self.credentials = Credentials(selected, token)
-        self.proxy = find_proxy(proxy or str(cluster.get("proxy-url") or ""), self.scheme, self.host, self.port)
+        self.proxy = find_proxy(
+            proxy or str(cluster.get("proxy-url") or ""), self.scheme, self.host, self.port, loopback=True
+        )
         self._context: tuple[int, ssl.SSLContext] | None = None
         self._lock = threading.Lock()
 
@@ -101,25 +104,15 @@ class Access:
             return self._context
 
     def _new_context(self) -> ssl.SSLContext:
-        # not create_default_context: from Python 3.13 on it refuses authorities without a key identifier, which kubectl
-        # and many clusters' own authorities do without
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif self.authority is None:
-            context.load_default_certs()
-        else:
-            try:
-                context.load_verify_locations(cadata=self.authority.decode("ascii"))
-            except (ValueError, ssl.SSLError) as exc:
-                raise wrong(f"the certificate authority of {self.name} is no PEM certificate: {exc}") from exc
+        try:
+            context = client_context(verify=self.verify, authority=self.authority)
+        except ValueError as exc:
+            raise wrong(f"the certificate authority of {self.name} is not a PEM certificate: {exc}") from exc
         certificate = self.credentials.certificate
         if certificate:
             with _as_file(certificate) as certificate_file, _as_file(self.credentials.key or certificate) as key_file:
                 try:
-                    context.load_cert_chain(certificate_file, key_file, password=_no_password)
+                    load_client_certificate(context, certificate_file, key_file)
                 except (OSError, ValueError) as exc:
                     raise wrong(f"the client certificate or its key for {self.name} cannot be used: {exc}") from exc
         return context
@@ -216,10 +209,6 @@ def in_cluster() -> Selected:
         user_name="",
         base=SERVICE_ACCOUNT,
     )
-
-
-def _no_password() -> str:
-    raise wrong("the client's key is protected by a password: give a key without one")
 
 
 @contextlib.contextmanager

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 import typing as t
 
 from .._core.errors import ModelshipError
+from .._http import errors
 
 #: Cause of a 409 that tells that another field manager owns a declared field.
 FIELD_CONFLICT = "FieldManagerConflict"
+_ADVICE = errors.Advice(
+    certificate="give the right certificate authority (ca_path, or certificate-authority in the kubeconfig), or "
+    "tls_server_name if it is known by another name",
+    plain="is the port right, or should the URL begin with http://?",
+    refused="is the API server running, and are address and port right?",
+)
 
 
 class ApiError(ModelshipError):
@@ -52,43 +57,6 @@ class BrokenAnswerError(Exception):
     """The connection ended before, or within, an answer, or what came is no HTTP."""
 
 
-class ProxyRefusedError(Exception):
-    """A proxy did not connect us to the server, but answered *status*."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def is_permanent(exc: BaseException) -> bool:
-    """Tell whether trying again cannot help: a certificate, a name or a proxy's password is wrong."""
-    if isinstance(exc, ssl.SSLError):  # all but a connection that was cut, as by a server that is starting
-        return not isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
-    if isinstance(exc, ProxyRefusedError):
-        return exc.status < 500
-    return isinstance(exc, socket.gaierror) and exc.errno != socket.EAI_AGAIN
-
-
 def explain(exc: BaseException, host: str, timeout: float) -> str:
     """Say in a few words why *host* could not be reached."""
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return (
-            f"its certificate is not trusted ({exc.verify_message}): give the right certificate authority (ca_path, or "
-            "certificate-authority in the kubeconfig), or tls_server_name if it is known by another name"
-        )
-    if isinstance(exc, ssl.SSLError) and is_permanent(exc):
-        reason = (exc.reason or str(exc)).replace("_", " ").lower()
-        if "wrong version number" in reason or "record layer failure" in reason:
-            return "it does not speak TLS there: is the port right, or should the URL begin with http://?"
-        if "alert" in reason and ("certificate" in reason or "unknown ca" in reason):
-            return f"it does not accept the client certificate ({reason})"
-        return f"TLS failed ({reason})"
-    if isinstance(exc, socket.gaierror):
-        return f"the name '{host}' cannot be resolved ({(exc.strerror or str(exc)).lower()})"
-    if isinstance(exc, ConnectionRefusedError):
-        return "connection refused: is the API server running, and are address and port right?"
-    if isinstance(exc, TimeoutError):
-        return f"no answer within {timeout:g} s"
-    if isinstance(exc, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return "it closed the connection"
-    return (getattr(exc, "strerror", None) or str(exc) or type(exc).__name__).lower()
+    return errors.explain(exc, host, timeout, _ADVICE)

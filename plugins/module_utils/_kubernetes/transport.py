@@ -16,8 +16,9 @@ import threading
 import time
 import typing as t
 
+from .._http.errors import ProxyRefusedError, is_permanent
 from .access import Access
-from .errors import FIELD_CONFLICT, ApiError, BrokenAnswerError, ProxyRefusedError, explain, is_permanent
+from .errors import FIELD_CONFLICT, ApiError, BrokenAnswerError, explain
 from .wire import Connection, Head, dial
 
 #: How long an API server may be away (a restart) before that is an error, if it has answered before …
@@ -258,6 +259,9 @@ class Transport:
             if not connection.answers or isinstance(exc, TimeoutError):
                 self._note_loss(started)
             raise _LostError(exc, sent=True, kept=connection.answers > 0) from exc
+        if head.status == 407 and access.proxy is not None:
+            connection.close()  # this is the proxy's response, not the API server's
+            raise _LostError(access.proxy.unauthorized(), sent=False)
         self._answered = True
         return head, connection
 

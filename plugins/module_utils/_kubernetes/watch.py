@@ -10,7 +10,8 @@ import threading
 import time
 import typing as t
 
-from .errors import ApiError, BrokenAnswerError, ProxyRefusedError, is_permanent
+from .._http.errors import ProxyRefusedError, is_permanent
+from .errors import ApiError, BrokenAnswerError
 from .transport import BUSY, Answer, Request, Transport
 from .wire import Connection
 

@@ -71,7 +71,7 @@ class Connection:
         """
         try:
             self.sock.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             # a server that refuses a large body answers while it is still being sent
             with contextlib.suppress(OSError, BrokenAnswerError):
                 return self._head()

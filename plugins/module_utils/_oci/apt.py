@@ -22,6 +22,7 @@ import typing as t
 from .._core.content import sha256_file
 from .._core.errors import ModelshipError
 from .._core.files import explained, no_space, says_no_space, write_atomic
+from .._http.proxy import program_environment
 from .store import Store, content_key
 from .suites import known_suites, stable_suites
 
@@ -193,6 +194,7 @@ class Apt:
             sources = {"given.list": (mirror if mirror.startswith("deb ") else f"deb {mirror} {suite} main") + "\n"}
         else:
             sources = host_sources(suite)
+        self._urls = re.findall(r"https?://[^\s\]]+", "\n".join(sources.values()))
         self._folder = store.folder("apt/" + content_key(sources=sources, architecture=architecture, omit=sorted(omit)))
         with explained(self._folder):
             for name in ("lists/partial", "archives/partial", "sources"):
@@ -231,7 +233,12 @@ class Apt:
         done = subprocess.run(
             [command, *options, *arguments],
             cwd=cwd,
-            env={**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
+            env={
+                **os.environ,
+                **program_environment(self._urls),
+                "LC_ALL": "C.UTF-8",
+                "DEBIAN_FRONTEND": "noninteractive",
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

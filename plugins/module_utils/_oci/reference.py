@@ -9,7 +9,6 @@ Source: the grammar of the distribution project's ``reference`` package.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import re
 
 from .._core.content import parse_digest
@@ -75,14 +74,3 @@ def parse_tag(text: str) -> str:
     if not _TAG.fullmatch(text):
         raise ModelshipError(f"'{text}' is no tag: letters, digits, '_', '.', '-', at most 128, none of '.-' first")
     return text
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether *host* (with or without port) is this machine."""
-    name = host.rsplit(":", 1)[0] if re.search(r":\d+$", host) else host
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False

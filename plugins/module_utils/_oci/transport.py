@@ -1,35 +1,46 @@
 # Copyright: (c) 2026, the modelship authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP to a registry: connections kept open, credentials, retries; standard library only.
+"""HTTP to a registry: connections kept open, credentials, redirects, retries; standard library only.
 
-Source: OCI distribution specification 1.1; the token protocol of the distribution project (``spec/auth/token.md``).
+Source: OCI distribution specification 1.1.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import http.client
 import json
-import os
 import re
-import socket
 import ssl
 import threading
 import time
 import typing as t
 import urllib.parse
-import urllib.request
 
 from .._core.errors import ModelshipError
 from .._core.files import explained
-from .reference import is_loopback
+from .._http import retry, tls
+from .._http.connection import Connection, ConnectionFailedError, Response, target_of
+from .._http.errors import Advice, ProxyRefusedError, explain, is_closed, is_permanent
+from .._http.origin import Origin, is_loopback, parse_origin, resolve
+from .._http.proxy import find_proxy
+from .authorization import Authorization
 
-_RETRIED = frozenset({429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MOST_HOPS = 8
 _CHUNK = 1 << 20
+_ADVICE = Advice(
+    certificate="give its CA as ca_path",
+    plain="set plain_http: true, or use its TLS port",
+)
+#: What servers that speak TLS respond to plain HTTP: Go's, nginx and Apache, and the bytes of a TLS alert.
+_SPEAKS_TLS = re.compile(
+    rb"HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS|speaking plain HTTP to an SSL"
+)
+_TLS_ALERT = "\x15\x03"
+_READ_ONLY = re.compile(r"read[- ]?only", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,17 +69,8 @@ class Access:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """An HTTP answer whose body has been read (or copied into the sink)."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-
-@dataclasses.dataclass(frozen=True)
 class FileBody:
-    """A request body streamed from the file *path* of *size* bytes; *report* is told the bytes sent so far."""
+    """A request body streamed from the file *path* of *size* bytes; *report* is called with the bytes sent so far."""
 
     path: str
     size: int
@@ -76,35 +78,64 @@ class FileBody:
 
 
 class _Reader:
-    """A file that tells how much of it has been read."""
+    """A file that reports how much of it has been read."""
 
-    def __init__(self, stream: t.BinaryIO, report: t.Callable[[int], None] | None) -> None:
+    def __init__(self, stream: t.BinaryIO, body: FileBody) -> None:
         self._stream = stream
-        self._report = report
+        self._body = body
         self._sent = 0
 
     def read(self, size: int = -1) -> bytes:
         # http.client asks for 8 KiB at a time; a larger piece costs fewer system calls.
-        data = self._stream.read(max(size, _CHUNK))
+        with explained(self._body.path):
+            data = self._stream.read(max(size, _CHUNK))
         self._sent += len(data)
-        if self._report is not None:
-            self._report(self._sent)
+        if self._body.report is not None:
+            self._body.report(self._sent)
         return data
 
 
+class _Request(t.NamedTuple):
+    method: str
+    headers: t.Mapping[str, str]
+    body: bytes | FileBody | None
+    sink: t.Callable[[http.client.HTTPResponse], bytes] | None
+    expect: t.Collection[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Refused:
+    """A response that was not expected.
+
+    :param sent: scheme of the ``Authorization`` that was sent, or empty.
+    :param problem: why the challenge could not be met, or empty.
+    """
+
+    response: Response
+    sent: str
+    problem: str
+
+
 class Transport:
-    """Requests to the registry *host*; safe to use from several threads, each with connections of its own."""
+    """Requests to the registry *host*; safe to use from several threads, each with connections of its own.
+
+    :raises ModelshipError: *host* is malformed.
+    """
 
     def __init__(self, host: str, access: Access) -> None:
         self.host = host
         self.access = access
+        self.retry = retry.Retry(access.attempts)
         plain = access.plain_http
         if plain is None:
             plain = is_loopback(host) and not access.ca_path
         self.base = f"{'http' if plain else 'https'}://{host}"
+        try:
+            self.origin = parse_origin(self.base)
+        except ValueError as exc:
+            raise ModelshipError(f"'{host}' is not the host of a registry: {exc}") from exc
+        self._authorization = Authorization(self.origin, access.username, access.password, self._fetch)
         self._local = threading.local()
-        self._tokens: dict[str, str] = {}
-        self._scheme = ""
         self._lock = threading.Lock()
         self._ssl: ssl.SSLContext | None = None
 
@@ -116,121 +147,133 @@ class Transport:
         expect: t.Collection[int],
         headers: t.Mapping[str, str] | None = None,
         body: bytes | FileBody | None = None,
-        scope: str = "",
+        scope: str | t.Sequence[str] = "",
         sink: t.Callable[[http.client.HTTPResponse], bytes] | None = None,
-    ) -> Answer:
-        """Send a request and return its answer, once more after a passing failure (5xx, 429, broken connection).
+        attempts: int | None = None,
+    ) -> Response:
+        """Send a request and return its response; it is sent again after a transient failure (5xx, 429, broken connection).
+
+        Credentials are sent to the registry's own origin only, not to where it redirects or uploads go to.
 
         :param url: absolute, or a path of the registry.
-        :param scope: what a token must allow, as in ``repository:digits:pull,push``.
-        :param sink: reads the body of an expected answer.
-        :raises ModelshipError: the registry does not answer, refuses, or answers something else.
+        :param scope: what a token must allow, as in ``repository:digits:pull,push``; one or several.
+        :param sink: reads the body of an expected response.
+        :param attempts: how often to send it at most; by default as often as the access says.
+        :raises ModelshipError: the registry is unreachable (kind ``registry_unreachable``), refuses, or responds otherwise.
         """
         url = urllib.parse.urljoin(self.base + "/", url)
-        problem: Exception | Answer | None = None
-        for attempt in range(self.access.attempts):
+        scopes = (scope,) if isinstance(scope, str) and scope else tuple(scope)
+        request = _Request(method, headers or {}, body, sink, expect)
+        problem: ConnectionFailedError | _Refused | None = None
+        for attempt in range(attempts or self.access.attempts):
             if attempt:
-                time.sleep(_pause(problem, attempt))
+                asked = retry.retry_after(problem.response.headers) if isinstance(problem, _Refused) else None
+                time.sleep(self.retry.wait_s(attempt, asked))
             try:
-                answer = self._once(method, url, headers or {}, body, scope, sink, expect)
-            except ssl.SSLError as exc:
-                raise self._tls_failure(exc) from exc
-            except (OSError, http.client.HTTPException) as exc:
+                result = self._follow(request, url, scopes)
+            except ConnectionFailedError as failed:
                 self._drop()
-                problem = exc
+                problem = failed
+                if not retry.may_pass(failed.cause):
+                    break
                 continue
-            if answer.status in expect:
-                return answer
-            problem = answer
-            if answer.status not in _RETRIED:
+            if isinstance(result, Response):
+                return result
+            problem = result
+            if not retry.may_pass(result.response.status):
                 break
-        if isinstance(problem, Answer):
-            raise self._refusal(method, url, problem)
-        raise ModelshipError(
-            f"the registry {self.host} does not answer ({_reason(problem)}): start it, or check its address and the network",
-            kind="registry_unreachable",
-        ) from problem
+        if isinstance(problem, _Refused):
+            raise self._refusal(method, problem)
+        raise self._unreachable(t.cast(ConnectionFailedError, problem), method, url) from problem
 
-    def _once(
-        self,
-        method: str,
-        url: str,
-        headers: t.Mapping[str, str],
-        body: bytes | FileBody | None,
-        scope: str,
-        sink: t.Callable[[http.client.HTTPResponse], bytes] | None,
-        expect: t.Collection[int],
-    ) -> Answer:
-        authorized = False
-        for _unused in range(8):
-            sent = dict(headers)
-            same_host = urllib.parse.urlsplit(url).netloc == self.host
-            # Credentials are for the registry alone, not for the storage that it may redirect to.
-            if same_host and (credentials := self._credentials(scope)):
-                sent["Authorization"] = credentials
-            answer = self._exchange(method, url, sent, body, sink, expect)
-            if answer.status == 401 and same_host and not authorized:
-                authorized = True
-                if self._learn(answer.headers.get("WWW-Authenticate", ""), scope):
+    def _follow(self, request: _Request, url: str, scopes: tuple[str, ...]) -> Response | _Refused:
+        """Send *request*, follow redirects, and meet one challenge."""
+        met, problem = False, ""
+        for _hop in range(_MOST_HOPS):
+            ours = parse_origin(url) == self.origin
+            sent = self._authorization.header(scopes) if ours else ""
+            response = self._exchange(request, url, {"Authorization": sent} if sent else {})
+            if response.status in request.expect and not (response.status == 401 and ours and not met):
+                return response
+            if response.status == 401 and ours and not met:
+                met = True
+                retried, problem = self._authorization.meet(response, scopes, sent)
+                if retried:
                     continue
-            if answer.status in _REDIRECTS and answer.status not in expect and answer.headers.get("Location"):
-                url = urllib.parse.urljoin(url, answer.headers["Location"])
-                continue
-            return answer
+            if response.status in request.expect:
+                return response
+            if response.status not in _REDIRECTS or not response.headers.get("Location"):
+                return _Refused(response, sent.partition(" ")[0], problem)
+            url, request = self.location(response), _redirected(request, response.status)
         raise ModelshipError(f"the registry {self.host} redirects without end", kind="registry")
 
-    def _exchange(
-        self,
-        method: str,
-        url: str,
-        headers: dict[str, str],
-        body: bytes | FileBody | None,
-        sink: t.Callable[[http.client.HTTPResponse], bytes] | None,
-        expect: t.Collection[int],
-    ) -> Answer:
-        connection, target = self._connection(url)
-        headers.setdefault("User-Agent", "modelship.core")
+    def _fetch(self, url: str, headers: dict[str, str]) -> Response:
+        """Fetch *url* of a token service; *headers* are for its origin only, also where it redirects."""
+        origin, first = parse_origin(url), url
+        for attempt in range(self.access.attempts):
+            url = first
+            for _hop in range(_MOST_HOPS):
+                sent = headers if parse_origin(url) == origin else {}
+                response = self._exchange(_Request("GET", {}, None, None, ()), url, sent)
+                if response.status not in _REDIRECTS or not response.headers.get("Location"):
+                    break
+                url = self.location(response)
+            if not retry.may_pass(response.status):
+                break
+            if attempt + 1 < self.access.attempts:
+                time.sleep(self.retry.wait_s(attempt + 1, retry.retry_after(response.headers)))
+        return response
+
+    def location(self, response: Response) -> str:
+        """Return the absolute URL of the header ``Location``, which is relative to the URL that responded.
+
+        :raises ModelshipError: there is none, or it cannot be used.
+        """
+        value = response.headers.get("Location")
+        if not value:
+            raise ModelshipError(
+                f"the registry {self.host} responds with {response.status} but without a Location", kind="registry"
+            )
+        try:
+            return resolve(response.url, value)
+        except ValueError as exc:
+            raise ModelshipError(
+                f"the registry {self.host} responds with a Location that cannot be used ({exc})", kind="registry"
+            ) from exc
+
+    def _exchange(self, request: _Request, url: str, secret_headers: t.Mapping[str, str]) -> Response:
+        headers = {"User-Agent": "modelship.core", **request.headers, **secret_headers}
+        connection = self._connection(parse_origin(url))
         with contextlib.ExitStack() as stack:
-            data: t.Any = body
-            if isinstance(body, FileBody):
-                with explained(body.path):
-                    stream = stack.enter_context(open(body.path, "rb"))
-                data = _Reader(stream, body.report)
-                headers["Content-Length"] = str(body.size)
-            elif method in ("POST", "PUT", "PATCH"):
-                headers["Content-Length"] = str(len(body or b""))
-            connection.request(method, target, body=data, headers=headers)
-            response = connection.getresponse()
-            read = sink if sink is not None and response.status in expect else http.client.HTTPResponse.read
-            content = read(response)
+            data: t.Any = request.body
+            if isinstance(request.body, FileBody):
+                with explained(request.body.path):
+                    stream = stack.enter_context(open(request.body.path, "rb"))
+                data = _Reader(stream, request.body)
+                headers["Content-Length"] = str(request.body.size)
+            elif request.method in ("POST", "PUT", "PATCH"):
+                headers["Content-Length"] = str(len(request.body or b""))
+            try:
+                response = connection.ask(request.method, target_of(url), data, headers)
+                sink = request.sink if response.status in request.expect else None
+                content = (sink or http.client.HTTPResponse.read)(response)
+            except (OSError, http.client.HTTPException, ProxyRefusedError) as exc:
+                connection.close()
+                raise ConnectionFailedError(exc, connection.origin, connection.proxy) from exc
         if response.will_close:
             connection.close()
-        return Answer(response.status, response.headers, content)
+        return Response(url, response.status, response.headers, content)
 
-    def _connection(self, url: str) -> tuple[http.client.HTTPConnection, str]:
-        parts = urllib.parse.urlsplit(url)
-        target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-        key = f"{parts.scheme}://{parts.netloc}"
-        connections: dict[str, http.client.HTTPConnection] = self._local.__dict__.setdefault("connections", {})
-        proxy = (
-            ""
-            if urllib.request.proxy_bypass(parts.hostname or "")
-            else urllib.request.getproxies().get(parts.scheme, "")
-        )
-        if is_loopback(parts.netloc):
-            proxy = ""
-        if proxy and parts.scheme == "http":
-            target = url
-        if key not in connections:
-            through = urllib.parse.urlsplit(proxy).netloc.rpartition("@")[2] if proxy else parts.netloc
-            if parts.scheme == "https":
-                secure = http.client.HTTPSConnection(through, timeout=self.access.timeout, context=self._context())
-                if proxy:
-                    secure.set_tunnel(parts.netloc)
-                connections[key] = secure
-            else:
-                connections[key] = http.client.HTTPConnection(through, timeout=self.access.timeout)
-        return connections[key], target
+    def _connection(self, origin: Origin) -> Connection:
+        connections: dict[Origin, Connection] = self._local.__dict__.setdefault("connections", {})
+        if origin not in connections:
+            connections[origin] = Connection(
+                origin,
+                timeout=self.access.timeout,
+                context=self._context() if origin.scheme == "https" else None,
+                proxy=find_proxy("", *origin),
+            )
+        return connections[origin]
 
     def _drop(self) -> None:
         for connection in self._local.__dict__.pop("connections", {}).values():
@@ -239,108 +282,129 @@ class Transport:
     def _context(self) -> ssl.SSLContext:
         with self._lock:
             if self._ssl is None:
+                path = self.access.ca_path
                 try:
-                    self._ssl = ssl.create_default_context(cafile=self.access.ca_path or None)
-                except (OSError, ssl.SSLError) as exc:
+                    authority = tls.read_authority(path) if path else None
+                    self._ssl = tls.client_context(verify=self.access.validate_certs, authority=authority)
+                except (OSError, ValueError) as exc:
                     raise ModelshipError(
-                        f"ca_path: {self.access.ca_path} is not a file of PEM certificates ({exc})", kind="registry_tls"
+                        f"ca_path: {path} is not a file of PEM certificates ({exc})", kind="registry_tls"
                     ) from exc
-                if not self.access.validate_certs:
-                    self._ssl.check_hostname = False
-                    self._ssl.verify_mode = ssl.CERT_NONE
             return self._ssl
 
-    def _credentials(self, scope: str) -> str:
-        if self._scheme == "basic":
-            return self._basic()
-        with self._lock:
-            token = self._tokens.get(scope)
-        return f"Bearer {token}" if token else ""
+    def _named(self, origin: Origin) -> str:
+        """Return *origin* for messages: the registry, or a host that it refers to."""
+        if origin == self.origin:
+            return f"the registry {self.host}"
+        return f"{origin.authority}, to which the registry {self.host} refers,"
 
-    def _basic(self) -> str:
-        return "Basic " + base64.b64encode(f"{self.access.username}:{self.access.password}".encode()).decode()
+    def through(self, origin: Origin | None = None) -> str:
+        """Return through which proxy *origin* (by default the registry) is reached, for messages; empty if directly."""
+        proxy = find_proxy("", *(origin or self.origin))
+        return f" through the proxy {proxy.authority}" if proxy else ""
 
-    def _learn(self, challenge: str, scope: str) -> bool:
-        """Do what a 401 asks for; tell whether the request may now be worth another try."""
-        scheme, _unused, rest = challenge.partition(" ")
-        if scheme.lower() == "basic":
-            first = self._scheme != "basic"
-            self._scheme = "basic"
-            return first and bool(self.access.username)
-        if scheme.lower() != "bearer":
-            return False
-        fields = dict(re.findall(r'([a-z_]+)="([^"]*)"', rest))
-        realm = fields.get("realm", "")
-        query = {
-            name: value
-            for name, value in (("service", fields.get("service")), ("scope", scope or fields.get("scope")))
-            if value
-        }
-        url = realm + ("&" if "?" in realm else "?") + urllib.parse.urlencode(query)
-        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-            return False
-        headers = {"Authorization": self._basic()} if self.access.username else {}
-        answer = self._exchange("GET", url, headers, None, None, ())
-        if answer.status != 200:
-            return False
-        with contextlib.suppress(ValueError, AttributeError):
-            values = json.loads(answer.body)
-            token = values.get("token") or values.get("access_token")
-            if token:
-                with self._lock:
-                    self._tokens[scope] = token
-                return True
-        return False
-
-    def _tls_failure(self, exc: ssl.SSLError) -> ModelshipError:
-        if isinstance(exc, ssl.SSLCertVerificationError):
-            text = f"the certificate of the registry {self.host} is not trusted ({exc.verify_message}): give its CA as ca_path"
-        elif "WRONG_VERSION_NUMBER" in str(exc) or "record layer failure" in str(exc).lower():
-            text = f"the registry {self.host} does not speak TLS: set plain_http: true, or use its TLS port"
-        else:
-            text = f"no TLS connection to the registry {self.host} ({exc.reason or exc})"
-        return ModelshipError(text, kind="registry_tls")
-
-    def _refusal(self, method: str, url: str, answer: Answer) -> ModelshipError:
-        path = urllib.parse.urlsplit(url).path
-        said = _said(answer)
-        if b"HTTP request to an HTTPS server" in answer.body:
-            return ModelshipError(f"the registry {self.host} speaks TLS: set plain_http: false", kind="registry_tls")
-        if answer.status in (401, 403):
-            if self.access.username:
-                text = f"the registry {self.host} refuses the credentials of '{self.access.username}'"
-            else:
-                text = f"the registry {self.host} asks for credentials"
-            return ModelshipError(f"{text} for {path}{said}: check username and password", kind="registry_auth")
-        if answer.status in _RETRIED:
+    def _unreachable(self, failed: ConnectionFailedError, method: str, url: str) -> ModelshipError:
+        cause, proxy, named = failed.cause, failed.proxy, self._named(failed.origin)
+        path, through = urllib.parse.urlsplit(url).path, self.through(failed.origin)
+        if isinstance(cause, ProxyRefusedError) and proxy:
+            kind = "proxy" if is_permanent(cause) else "registry_unreachable"
             return ModelshipError(
-                f"the registry {self.host} fails: {answer.status} on {method} {path}{said}; see its log, then run again",
+                f"the proxy {proxy.authority} did not connect to {named.rstrip(',')}: {cause}", kind=kind
+            )
+        if isinstance(cause, http.client.BadStatusLine) and _TLS_ALERT in str(cause):
+            return ModelshipError(f"{named} speaks TLS: set plain_http: false", kind="registry_tls")
+        resolved = proxy.host if proxy and not isinstance(cause, ssl.SSLError) else failed.origin.host
+        reason = explain(cause, resolved, self.access.timeout, _ADVICE)
+        if isinstance(cause, ssl.SSLError) and is_permanent(cause):
+            return ModelshipError(f"cannot use {named.rstrip(',')}{through}: {reason}", kind="registry_tls")
+        if is_closed(cause) or isinstance(cause, http.client.IncompleteRead):
+            what = "closed the connection without a response" if is_closed(cause) else "sent an incomplete response"
+            return ModelshipError(
+                f"{named} {what}{through} to {method} {path}: see its log, and that of a proxy before it, for limits of size "
+                "or time; then run again",
                 kind="registry_unreachable",
             )
         return ModelshipError(
-            f"the registry {self.host} answers {answer.status} on {method} {path}{said}", kind="registry"
+            f"{named} is unreachable{through} ({reason}): start it, or check its address and the network",
+            kind="registry_unreachable",
         )
 
+    def _refusal(self, method: str, refused: _Refused) -> ModelshipError:
+        response = refused.response
+        status, origin = response.status, parse_origin(response.url)
+        path, named = urllib.parse.urlsplit(response.url).path, self._named(origin)
+        message = self._authorization.redacted(_message(response))
+        said = f" ({message})" if message else ""
+        writes = method in ("POST", "PUT", "PATCH")
+        if speaks_tls(response):
+            return ModelshipError(f"{named} speaks TLS: set plain_http: false", kind="registry_tls")
+        if writes and (status == 405 or (status in (403, 503) and _READ_ONLY.search(message))):
+            return ModelshipError(
+                f"{named} accepts no uploads ({status} on {method} {path}{said}): it is read-only, or a mirror of another "
+                "registry; push to one that accepts them",
+                kind="registry_read_only",
+            )
+        if status in (401, 403):
+            predicate, advice = self._denial(refused, path)
+            return ModelshipError(f"{named} {predicate}{said}: {advice}", kind="registry_auth")
+        if status == 413:
+            text = f"{named} refuses a request of that size (413 on {method} {path}{said}): raise its limit"
+            return ModelshipError(f"{text}, or that of a proxy before it", kind="registry")
+        if status == 429:
+            return ModelshipError(
+                f"{named} limits the rate of requests (429 on {method} {path}{said}): wait a while, then run again",
+                kind="registry_unreachable",
+            )
+        if retry.may_pass(status):
+            # a proxy may be what responded
+            return ModelshipError(
+                f"{named} fails{self.through(origin)}: {status} on {method} {path}{said}; see its log, then run again",
+                kind="registry_unreachable",
+            )
+        return ModelshipError(f"{named} responds with {status} to {method} {path}{said}", kind="registry")
 
-def _said(answer: Answer) -> str:
-    with contextlib.suppress(ValueError, KeyError, IndexError, TypeError):
-        error = json.loads(answer.body)["errors"][0]
-        return f" ({error.get('message') or error['code']})"
+    def _denial(self, refused: _Refused, path: str) -> tuple[str, str]:
+        """Return why a 401 or 403 came, as a predicate of the server, and what to do."""
+        status, origin, user = refused.response.status, parse_origin(refused.response.url), self.access.username
+        if origin != self.origin:
+            predicate = f"refuses access to {path} with {status}; credentials are sent to {self.origin} only"
+            if origin.host != self.origin.host:
+                return predicate, "have the registry name itself, or storage that needs no credentials"
+            if (self.origin.scheme, origin.scheme) == ("https", "http"):
+                return (
+                    predicate,
+                    "have the registry name itself with https (a proxy before it must send X-Forwarded-Proto)",
+                )
+            advice = f"name the registry as {origin.authority}"
+            if origin.scheme != self.origin.scheme:
+                advice += f", with plain_http: {str(origin.scheme == 'http').lower()}"
+            return predicate, advice
+        if status == 401 and refused.problem:
+            return refused.problem, "check username and password" if user else "give username and password"
+        if status == 403 and not refused.sent:
+            return f"denies access to {path} without asking for credentials", "check the names of host and repository"
+        if not user:
+            return f"asks for credentials for {path}", "give username and password"
+        if status == 401 and refused.sent != "Bearer":
+            return f"refuses the credentials of '{user}' for {path}", "check username and password"
+        return f"denies '{user}' access to {path}", "check the user's rights there"
+
+
+def speaks_tls(response: Response) -> bool:
+    """Return whether *response* is that of a server that speaks TLS to a request without."""
+    return response.status == 400 and bool(_SPEAKS_TLS.search(response.body))
+
+
+def _redirected(request: _Request, status: int) -> _Request:
+    """Return what is sent to the new URL: the same request, but after 303 (See Other) a GET of it."""
+    if status == 303 and request.method != "HEAD":
+        return request._replace(method="GET", body=None)
+    return request
+
+
+def _message(response: Response) -> str:
+    """Return what a registry's error says, on one line."""
+    with contextlib.suppress(ValueError, KeyError, IndexError, TypeError, AttributeError):
+        error = json.loads(response.body)["errors"][0]
+        return " ".join(str(error.get("message") or error["code"]).split())[:300]
     return ""
-
-
-def _pause(problem: Exception | Answer | None, attempt: int) -> float:
-    if isinstance(problem, Answer):
-        with contextlib.suppress(ValueError):
-            return min(float(problem.headers.get("Retry-After", "")), 30.0)
-    return 0.15 * 3.0 ** (attempt - 1)
-
-
-def _reason(problem: Exception | None) -> str:
-    if isinstance(problem, TimeoutError):
-        return "no answer in time"
-    if isinstance(problem, socket.gaierror):
-        return "its name is not known"
-    if isinstance(problem, OSError) and problem.errno:
-        return os.strerror(problem.errno).lower()
-    return type(problem).__name__

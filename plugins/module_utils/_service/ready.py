@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
-import os
-import socket
 import ssl
 import typing as t
 import urllib.parse
 
 from .._core.errors import ModelshipError
+from .._http import tls
+from .._http.connection import Connection, target_of
+from .._http.origin import parse_origin
 from . import proc
 
 #: How much of an answer's body is kept, in bytes.
@@ -69,6 +70,10 @@ class Ready:
         :raises ModelshipError: neither ``host:port`` nor an http URL.
         """
         if self.unix:
+            try:
+                parse_origin(str(self.url))
+            except ValueError as exc:
+                raise ModelshipError(f"ready.url: '{self.url}' is not an HTTP URL: {exc}") from exc
             return None
         parts = urllib.parse.urlsplit(f"tcp://{self.tcp}" if self.tcp else self.url or "")
         with contextlib.suppress(ValueError):
@@ -107,9 +112,7 @@ def ask(ready: Ready) -> Answer:
     if ready.tcp and where:
         open_ = proc.connects(*where)
         return Answer(ready=open_, occupied=open_)
-    connection = _connection(ready, where)
-    parts = urllib.parse.urlsplit(ready.url or "")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection = _connection(ready)
     try:
         try:
             connection.connect()
@@ -118,8 +121,7 @@ def ask(ready: Ready) -> Answer:
         except OSError:
             return Answer(ready=False, occupied=False)
         try:
-            connection.request("GET", target)
-            response = connection.getresponse()
+            response = connection.ask("GET", target_of(ready.url or ""))
             body = response.read(_BODY_LIMIT).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
             return Answer(ready=False, occupied=True)
@@ -138,24 +140,9 @@ def occupant(ready: Ready) -> str:
     return proc.describe(pid) if pid else "another process"
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_QUESTION_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_QUESTION_SECONDS)
-        self.sock.connect(os.fspath(self._path))
-
-
-def _connection(ready: Ready, where: tuple[str, int] | None) -> http.client.HTTPConnection:
-    if where is None:
-        return _UnixConnection(str(ready.unix))
-    if (ready.url or "").startswith("https:"):
-        # This asks a process of our own whether it is up; who it is gets judged by its clients.
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return http.client.HTTPSConnection(*where, timeout=_QUESTION_SECONDS, context=context)
-    return http.client.HTTPConnection(*where, timeout=_QUESTION_SECONDS)
+def _connection(ready: Ready) -> Connection:
+    """Return a connection to the service: a process of this host, so that proxies have no part in it."""
+    origin = parse_origin(str(ready.url))
+    # Whether the process is up does not depend on its certificate, which its clients verify.
+    context = tls.client_context(verify=False) if origin.scheme == "https" else None
+    return Connection(origin, timeout=_QUESTION_SECONDS, context=context, unix=ready.unix)

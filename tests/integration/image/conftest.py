@@ -42,18 +42,20 @@ Start = Callable[..., Registry]
 
 @pytest.fixture(scope="session")
 def start_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Start registries; ``start_registry(auth=True)`` asks for credentials, ``tls=(cert, key)`` speaks TLS."""
+    """Start registries: with *auth* for ``USER``, *tls* (a certificate and its key), *more* settings."""
     program = shutil.which("docker-registry")
     if program is None:
         pytest.skip("NO REGISTRY: docker-registry (Debian package docker-registry) is not installed")
     running: list[Registry] = []
 
-    def start(*, auth: bool = False, tls: tuple[Path, Path] | None = None) -> Registry:
+    def start(
+        *, auth: bool = False, tls: tuple[Path, Path] | None = None, more: dict[str, object] | None = None
+    ) -> Registry:
         folder = tmp_path_factory.mktemp("registry")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        config = {
+        config: dict[str, object] = {
             "version": "0.1",
             "log": {"level": "error"},
             "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
@@ -63,6 +65,7 @@ def start_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
         if auth:
             (folder / "htpasswd").write_text(HTPASSWD)
             config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+        config |= more or {}
         # JSON is YAML.
         (folder / "config.yml").write_text(json.dumps(config))
         with (folder / "log").open("wb") as log:

@@ -173,7 +173,7 @@ def test_tls(tmp_path: Path, start_registry: Start, make_image: Make, push: Call
 
 def test_https_to_a_plain_registry(registry: Registry, make_image: Make, push: Callable[..., Outcome]) -> None:
     make_image(b"one")
-    with pytest.raises(ModelshipError, match="does not speak TLS: set plain_http: true") as caught:
+    with pytest.raises(ModelshipError, match="does not speak TLS there: set plain_http: true") as caught:
         push(registry, plain_http=False)
     assert caught.value.kind == "registry_tls"
 
@@ -183,13 +183,13 @@ def test_a_registry_that_is_down(
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     make_image(b"one")
-    with pytest.raises(ModelshipError, match=r"the registry 127\.0\.0\.1:9 does not answer") as caught:
+    with pytest.raises(ModelshipError, match=r"the registry 127\.0\.0\.1:9 is unreachable") as caught:
         push("127.0.0.1:9")
     assert caught.value.kind == "registry_unreachable"
     predicted = push("127.0.0.1:9", check=True, tags=["dev"])
     assert predicted.changed
     assert len(predicted.result["push"]["uploaded"]) == 4
-    assert "does not answer" in predicted.warnings[0]
+    assert "is unreachable" in predicted.warnings[0]
 
 
 def test_a_registry_that_is_killed_and_comes_back(
@@ -199,7 +199,7 @@ def test_a_registry_that_is_killed_and_comes_back(
     make_image(b"one")
     registry.process.kill()
     registry.process.wait(10)
-    with pytest.raises(ModelshipError, match="does not answer"):
+    with pytest.raises(ModelshipError, match="is unreachable"):
         push(registry)
     registry.process = subprocess.Popen(["docker-registry", "serve", str(registry.folder / "config.yml")])
     try:

@@ -161,7 +161,7 @@ def test_garbage_is_shown_not_raised(endpoint: Endpoint, golden: str, body: byte
 
 def test_an_answer_that_breaks_off(endpoint: Endpoint, golden: str) -> None:
     endpoint.cut = True
-    with pytest.raises(ModelshipError, match="broke off after"):
+    with pytest.raises(ModelshipError, match="did not respond completely: the response ended after"):
         call(endpoint, golden=golden, name="m")
 
 
@@ -188,7 +188,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         nowhere = Endpoint(url=f"http://127.0.0.1:{probe.getsockname()[1]}")
-        with pytest.raises(ModelshipError, match=r"does not answer: .*refused"):
+        with pytest.raises(ModelshipError, match=r"is unreachable: .*refused"):
             call(nowhere)
         assert "not verified" in call(nowhere, check=True).message
     assert call(nowhere, check=True, release=str(tmp_path / "not yet")).result["verified"] is None
@@ -202,8 +202,8 @@ def test_headers_are_sent(endpoint: Endpoint, golden: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"url": "ftp://x"}, "is no HTTP URL"),
-        ({"url": "http://x:y"}, "is no URL"),
+        ({"url": "ftp://x"}, "is not an HTTP URL"),
+        ({"url": "http://x:y"}, "is not an HTTP URL"),
         ({"requests": 10_001}, "must be 0 to 10000"),
         ({"samples": 0}, "at least 1"),
         ({"expect_release": "v1"}, "is not a digest"),

@@ -501,7 +501,7 @@ def test_certificates_that_cannot_be_used(pki: Pki) -> None:
     with pytest.raises(ModelshipError, match=r"the client certificate or its key .* cannot be used: .*MISMATCH"):
         load_access({"kubeconfig": document({}, wrong_key)}).ssl_context()
     text = base64.b64encode(b"no certificate").decode()
-    with pytest.raises(ModelshipError, match=r"the certificate authority .* is no PEM certificate"):
+    with pytest.raises(ModelshipError, match=r"the certificate authority .* is not a PEM certificate"):
         load_access({"kubeconfig": document({"certificate-authority-data": text}, {})}).ssl_context()
 
 

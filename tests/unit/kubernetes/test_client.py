@@ -312,7 +312,7 @@ def test_a_server_that_stays_away_costs_its_patience_only_once(
 def test_a_slow_server_is_a_timeout(api_server: Scripted, connect: Connect, impatient: None) -> None:
     api_server.otherwise = lambda _handler: time.sleep(2)
     with pytest.raises(
-        ApiError, match=r"cannot read configmaps/settings in namespace shop at .*: no answer within 0.6 s"
+        ApiError, match=r"cannot read configmaps/settings in namespace shop at .*: no response within 0.6 s"
     ):
         connect(timeout=0.6).get("v1", "ConfigMap", "shop", "settings")
 

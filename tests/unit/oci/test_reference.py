@@ -6,11 +6,7 @@ import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._oci.platforms import parse_platform
-from ansible_collections.modelship.core.plugins.module_utils._oci.reference import (
-    is_loopback,
-    parse_reference,
-    parse_tag,
-)
+from ansible_collections.modelship.core.plugins.module_utils._oci.reference import parse_reference, parse_tag
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -51,20 +47,6 @@ def test_a_malformed_digest_is_refused() -> None:
 def test_malformed_tags_are_refused(tag: str) -> None:
     with pytest.raises(ModelshipError, match="is no tag"):
         parse_tag(tag)
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1:5001", True),
-        ("localhost", True),
-        ("[::1]:5000", True),
-        ("10.0.0.1", False),
-        ("registry.example.com", False),
-    ],
-)
-def test_loopback(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected
 
 
 def test_platforms() -> None:

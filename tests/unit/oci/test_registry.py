@@ -65,13 +65,13 @@ def reply(handler: Handler, status: int, body: bytes = b"", **headers: str) -> N
 
 def test_what_is_no_registry_is_said_to_be_none(serve: Serve) -> None:
     host = serve(lambda handler: reply(handler, 200, b"<html>hello</html>"))
-    with pytest.raises(ModelshipError, match="is not a registry: GET /v2/ answers 200") as caught:
+    with pytest.raises(ModelshipError, match="is not a registry: it responds to GET /v2/ with 200") as caught:
         Repository(host, "digits", Access()).check()
     assert caught.value.kind == "not_a_registry"
 
 
 def test_nothing_listens() -> None:
-    with pytest.raises(ModelshipError, match="does not answer \\(connection refused\\): start it") as caught:
+    with pytest.raises(ModelshipError, match="is unreachable \\(connection refused\\): start it") as caught:
         Repository("127.0.0.1:9", "digits", Access()).check()
     assert caught.value.kind == "registry_unreachable"
 
