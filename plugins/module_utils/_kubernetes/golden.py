@@ -24,7 +24,8 @@ class PodClient(Client):
     """Requests to the serving port of *pod* through ``…/pods/NAME:PORT/proxy`` of the API server.
 
     :param credentials: an API key or a token for the pod.
-    :raises ModelshipError: there is a client certificate, which the API server does not show to a pod.
+    :raises ModelshipError: there is a client certificate, which the API server does not show to a pod, or the credentials
+        would be sent to another machine without TLS.
     """
 
     def __init__(self, api: Api, pod: Object, credentials: Credentials) -> None:
@@ -34,6 +35,8 @@ class PodClient(Client):
                 "verify.client_cert is refused for target kubernetes: the API server shows no certificate to a pod; "
                 "leave out verify, and use endpoint_verify on the Service's own address"
             )
+        if credentials.forwarded_headers and not api.access.is_loopback:
+            api.access.check_confidential("the credentials of option verify")
         self._api = api
         self._path = proxy_path(pod)
         self._headers = {"accept": "application/json", **credentials.forwarded_headers}
