@@ -126,11 +126,11 @@ class KubernetesBackend:
     def _result(self, declaration: Declaration, found: Plan, live: list[Object], rollout: Rollout) -> dict[str, t.Any]:
         from .endpoint import inside, reachable
         from .objects import key_of
-        from .serving import replica_facts, served_release, serving_pods
+        from .serving import replica_facts, replicas_of, served_release
 
         name = declaration.name
         previous, current = rollout.previous, rollout.current
-        pods = serving_pods(self.api, self.namespace, name) if live else []
+        replicas = replicas_of(self.api, self.namespace, name) if live else None
         replaced = previous if previous and previous.image != declaration.image else None
         return {
             "name": name,
@@ -139,11 +139,11 @@ class KubernetesBackend:
             "namespace": self.namespace,
             "image": declaration.image,
             "digest": declaration.digest,
-            "release": served_release(self.api, pods),
+            "release": served_release(self.api, replicas) if replicas else None,
             "url": reachable(self.api, live, name),
             "service": inside(live, name),
             "revision": current.number if current else None,
-            "replicas": [replica_facts(pod) for pod in pods],
+            "replicas": [replica_facts(pod) for pod in replicas.pods] if replicas else [],
             "objects": [str(key_of(obj)) for obj in found.desired],
             "previous": {"image": replaced.image, "release": replaced.release} if replaced else None,
             "reasons": found.reasons,

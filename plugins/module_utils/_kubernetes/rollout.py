@@ -19,6 +19,9 @@ from .lease import Lease
 from .objects import Key, Object, key_of
 from .record import Record, Revision, load_record, save_record
 
+if t.TYPE_CHECKING:
+    from .serving import Replicas
+
 # what waiting and its verdicts need is imported there: a module is compiled anew in every task
 
 #: The server's own verdict (ProgressDeadlineExceeded) names the reason better than ours, and comes this much earlier.
@@ -159,17 +162,17 @@ class Rollout:
         if wanted is not None and not verified:
             from .golden import demand  # and with it an HTTP client
 
-            demand(self.api, self._pods_to_ask(), self.declaration, wanted, self.progress)
+            demand(self.api, self._replicas_to_ask(), self.declaration, wanted, self.progress)
 
-    def _pods_to_ask(self) -> list[Object]:
-        """Return the pods that serve, once there are any: those that were ready may have been moved just now.
+    def _replicas_to_ask(self) -> Replicas:
+        """Return the replicas once any serves: those that were ready may have been moved just now.
 
         :raises ModelshipError: there are none, and not because none is wanted.
         """
-        from .serving import serving_pods
+        from .serving import replicas_of
 
         deadline = time.monotonic() + _ASK_S
-        while not (pods := serving_pods(self.api, self.namespace, self.name)):
+        while not (replicas := replicas_of(self.api, self.namespace, self.name)).serving:
             workload = self.api.get("apps/v1", "Deployment", self.namespace, self.name)
             if workload is not None and workload["spec"].get("replicas") == 0:
                 break
@@ -179,7 +182,7 @@ class Rollout:
                     kind="unhealthy",
                 )
             time.sleep(_PAUSE_S)
-        return pods
+        return replicas
 
     def _carry_out(self, found: Plan, lease: Lease, *, force: bool) -> list[Object]:
         return carry_out(
@@ -209,7 +212,7 @@ class Rollout:
         prune(self.api, found, self.progress, deadline_s=self.settings.deadline_s, guard=lease.check)
 
     def _remember(self, record: Record, found: Plan) -> None:
-        from .serving import served_release, serving_pods
+        from .serving import replicas_of, served_release
 
         good = record.good
         same = good is not None and good.objects == found.desired
@@ -217,7 +220,7 @@ class Rollout:
             objects=found.desired,
             image=self.declaration.image,
             digest=self.declaration.digest,
-            release=served_release(self.api, serving_pods(self.api, self.namespace, self.name)),
+            release=served_release(self.api, replicas_of(self.api, self.namespace, self.name)),
             number=(good.number if same else good.number + 1) if good else 1,
             when=good.when if same and good else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )

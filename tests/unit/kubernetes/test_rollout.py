@@ -216,7 +216,9 @@ def test_without_waiting_what_pods_of_the_revision_before_use_is_left_to_a_run_t
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The pods of each demand for golden answers; all give them."""
     demands: list[list[str]] = []
-    monkeypatch.setattr(golden, "demand", lambda _api, pods, *_how: demands.append([each["name"] for each in pods]))
+    monkeypatch.setattr(
+        golden, "demand", lambda _api, found, *_how: demands.append([each["name"] for each in found.serving])
+    )
     monkeypatch.setattr(rollout, "_ASK_S", 0.5)
     monkeypatch.setattr(rollout, "_PAUSE_S", 0.01)
     return demands
@@ -226,7 +228,7 @@ def test_golden_answers_wait_for_a_pod_to_ask(
     api: Memory, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = iter([[], [], [{"name": "late"}], []])
-    monkeypatch.setattr(serving, "serving_pods", lambda *_whose: next(looks))
+    monkeypatch.setattr(serving, "replicas_of", lambda *_whose: serving.Replicas([], next(looks), {}))
     run(api, workload(), verification=object())
     assert asked == [["late"]]
 
