@@ -75,7 +75,9 @@ class _Found:
         extras = options.get("extra_resources")
         self.values += secrets_in(extras)
         if isinstance(extras, list):
-            shown["extra_resources"] = [redacted(item, lambda _value: HIDDEN) for item in extras]
+            shown["extra_resources"] = [
+                redacted(item, lambda _value: HIDDEN) if isinstance(item, dict) else item and HIDDEN for item in extras
+            ]
         elif extras is not None:
             shown["extra_resources"] = HIDDEN
         return shown
