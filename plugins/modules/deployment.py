@@ -259,7 +259,8 @@ error_kind:
   description:
     - "Kind of the failure: input, environment, registry, locked, unhealthy, golden, release (another one is served), foreign."
     - "For docker also docker, port, proxy."
-    - "For kubernetes also kubernetes (the server refused), unreachable, conflict (another manager holds a field)."
+    - "For kubernetes also kubernetes (the server refused), unreachable, conflict (another manager holds a field),
+      paused (somebody has paused the rollout)."
   returned: failure
   type: str
 """

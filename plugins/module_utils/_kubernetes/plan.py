@@ -148,7 +148,8 @@ def plan(
     :param previous: a plan made shortly before, whose tries hold for objects that did not change since.
     :param lenient: one object that the server refuses does not stop the others; see :class:`Plan`.
     :param waits: the run waits until new pods have replaced the old ones; without it, what pods use is not pruned.
-    :raises ModelshipError: kind C(conflict), C(foreign), C(input) or C(kubernetes); all objects concerned are named.
+    :raises ModelshipError: kind C(conflict), C(foreign), C(input), C(paused) or C(kubernetes); all objects concerned are
+        named.
     """
     namespace = namespace or api.access.namespace
     customs = custom_kinds(desired)
@@ -175,6 +176,8 @@ def plan(
     _find_prunes(api, result, observed, {key for _version, key in declared}, waits=waits)
     doubtful = _classify(result, live, observed, previous)
     try_out(api, result, doubtful, not_served, observed, force=force, check=check)
+    if not lenient:
+        _check_paused(result)
     _describe(result, record)
     return result
 
@@ -191,6 +194,22 @@ def _check_namespaces(plan: Plan, observed: Observed) -> None:
             raise ModelshipError(
                 f"namespace {name} does not exist: create it, or set kubernetes.create_namespace for the deployment's own"
             )
+
+
+def _check_paused(plan: Plan) -> None:
+    """Refuse to change the pods of a Deployment that somebody has paused, which would wait for the whole deadline."""
+    for change in plan.updates:
+        live = change.live or {}
+        spec = live.get("spec") or {}
+        if change.key[:2] != ("apps", "Deployment") or not spec.get("paused"):
+            continue
+        from .difference import overlaid
+        from .workloads import paused
+
+        becomes = change.result or overlaid(live, change.desired)
+        if becomes["spec"].get("paused") and becomes["spec"]["template"] != spec["template"]:
+            why, hint = paused(live)
+            raise ModelshipError(f"{change.key}: {why}. What to do: {hint}; nothing was changed", kind="paused")
 
 
 def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key], *, waits: bool) -> None:

@@ -247,3 +247,36 @@ def test_of_no_replicas_nothing_is_asked(api: Memory, asked: list[list[str]]) ->
     run(api, workload(replicas=0), verification=object())
     assert asked == [[]]
     assert load_record(t.cast("t.Any", api), "shop", "digits").good is not None
+
+
+def paused(api: Memory) -> None:
+    """What ``kubectl rollout pause`` does."""
+    found = live(api, "Deployment", "digits")
+    found["spec"]["paused"] = True
+    found["metadata"]["managedFields"].append(
+        {"manager": "kubectl-rollout", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}}
+    )
+
+
+def test_a_new_image_for_a_deployment_that_somebody_has_paused_is_refused_before_the_first_write(api: Memory) -> None:
+    run(api, config("c", a="1"), workload())
+    paused(api)
+    before = api.written()
+    for check in (True, False):
+        with pytest.raises(ModelshipError) as caught:
+            made(api, config("c", a="2"), workload("digits:2")).plan(
+                load_record(t.cast("t.Any", api), "shop", "digits"), check=check
+            )
+        assert caught.value.kind == "paused"
+        assert caught.value.message == (
+            "Deployment shop/digits: its rollout is paused by kubectl-rollout (spec.paused), so its pods are not replaced. "
+            "What to do: kubectl --namespace shop rollout resume deployment digits, then run again; nothing was changed"
+        )
+    assert api.written() == before
+
+
+def test_a_paused_deployment_whose_pods_stay_the_same_is_changed_as_declared(api: Memory) -> None:
+    run(api, config("c", a="1"), workload())
+    paused(api)
+    run(api, config("c", a="2"), workload(replicas=2))
+    assert live(api, "Deployment", "digits")["spec"]["replicas"] == 2
