@@ -11,7 +11,8 @@ import typing as t
 import urllib.parse
 
 from .._core.discretion import Concealed, DiscreetModule, hidden
-from .._core.redaction import HIDDEN, is_secret_name, maskable
+from .._core.redaction import HIDDEN, maskable
+from .._core.secret_names import is_secret, is_secret_name
 from .._kubernetes.secrets import redacted, secrets_in
 
 #: Keys of a kubeconfig that hold a secret, an old auth-provider's configuration included.
@@ -38,7 +39,7 @@ def conceal(parameters: t.Mapping[str, t.Any]) -> Concealed:
     credentials.
     """
     shown, found = dict(parameters), _Found()
-    shown["environment"] = found.named(parameters.get("environment"), is_secret_name)
+    shown["environment"] = found.named(parameters.get("environment"), is_secret)
     if isinstance(kubernetes := parameters.get("kubernetes"), dict):
         shown["kubernetes"] = found.kubernetes(kubernetes)
     elif kubernetes is not None:
@@ -62,8 +63,8 @@ class _Found:
         self.values.append(value)
         return HIDDEN
 
-    def named(self, options: t.Any, is_secret: t.Callable[[str], bool]) -> t.Any:
-        """Return the dict *options* without the values of those names that are secret."""
+    def named(self, options: t.Any, is_secret: t.Callable[[str, t.Any], bool]) -> t.Any:
+        """Return the dict *options* without the values that are secret by *is_secret*, called with name and value."""
         return hidden(options, is_secret, self.values)
 
     def kubernetes(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -71,7 +72,7 @@ class _Found:
         shown = dict(options)
         for name in ("secrets", "secret_files"):
             if name in options:
-                shown[name] = self.named(options[name], lambda _name: True)
+                shown[name] = self.named(options[name], lambda _name, _value: True)
         extras = options.get("extra_resources")
         self.values += secrets_in(extras)
         if isinstance(extras, list):

@@ -13,7 +13,7 @@ import typing as t
 from .._core.content import parse_digest
 from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
-from .._core.redaction import is_secret_name
+from .._core.secret_names import is_secret_name
 from .._core.runner import Context, Outcome
 from .credentials import OPTIONS as CREDENTIALS
 from .credentials import credentials_of

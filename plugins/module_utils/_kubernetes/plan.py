@@ -29,6 +29,7 @@ from .objects import (
 from .observe import Observed, fetch, is_namespace_ours, observe
 from .record import Record
 from .refusal import explained, is_about_object, some
+from .secrets import secrets_in
 from .trial import try_out
 from .vacancy import is_container, is_made_by_server, why_left
 
@@ -163,6 +164,7 @@ def plan(
     observed = observe(api, name, namespace, declared, record, not_served)
     difference, warnings = Difference(f"deployment {name}"), list(observed.warnings)
     result = Plan(name, namespace, wanted, difference, warnings=warnings, lenient=lenient)
+    difference.conceal(lambda: _secrets(wanted, live.values(), record), [name, namespace])
     _check_namespaces(result, observed)
     missing = [
         (version, key)
@@ -180,6 +182,12 @@ def plan(
         _check_paused(result)
     _describe(result, record)
     return result
+
+
+def _secrets(wanted: t.Iterable[Object], live: t.Iterable[Object], record: Record | None) -> set[str]:
+    """Return the secrets that are declared, those that are there, and those of the revision before."""
+    good = record.good.objects if record and record.good else []
+    return {secret for obj in [*wanted, *live, *good] for secret in secrets_in(obj)}
 
 
 def _check_namespaces(plan: Plan, observed: Observed) -> None:

@@ -9,6 +9,7 @@ import re
 import typing as t
 
 from .._core.errors import ModelshipError
+from .._core.masking import Mask
 from .errors import FIELD_CONFLICT, ApiError
 from .objects import Key, Object, key_of
 from .secrets import secrets_in
@@ -154,4 +155,4 @@ def _scrubbed(message: str, obj: Object) -> str:
     values = [value for value in secrets_in(obj) if len(value) >= _LEAST_SCRUBBED]
     for value in sorted(values, key=len, reverse=True):
         message = message.replace(value, "<redacted>")
-    return message
+    return Mask(values, hide=lambda _secret: "<redacted>").text(message)

@@ -10,7 +10,7 @@ import typing as t
 
 from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
-from .._core.redaction import is_secret_name
+from .._core.secret_names import is_secret_name
 from .._core.runner import PROGRESS_OPTION
 from .trainer import Trainer
 
