@@ -154,9 +154,7 @@ def _describe(plan: Plan, declaration: Declaration, observed: Observed) -> None:
 
 def _secrets(spec: Spec, observed: Observed) -> set[str]:
     """Return the secrets that are declared, and those that the containers have."""
-    environments = [spec["environment"]]
-    for container in observed.containers:
-        environments.append(environment_of(container.info))
+    environments = [spec["environment"], *(environment_of(container.info) for container in observed.containers)]
     return {secret for values in environments for secret in secret_values(values)}
 
 
