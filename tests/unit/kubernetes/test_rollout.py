@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import types
 import typing as t
+import urllib.parse
 
 import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
+from ansible_collections.modelship.core.plugins.module_utils._core.masking import encodings
 from ansible_collections.modelship.core.plugins.module_utils._core.progress import Progress
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context, Outcome
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import declare
-from ansible_collections.modelship.core.plugins.module_utils._kubernetes import golden, lease, rollout, serving
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes import golden, lease, remove, rollout, serving
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes import wait as waiting
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.backend import KubernetesBackend
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.declared import KubernetesOptions
@@ -45,13 +49,17 @@ class NoLease:
     def check(self) -> None:
         """Nobody takes it."""
 
+    def exists(self) -> bool:
+        """No other run is at work."""
+        return False
+
 
 LEASE: t.Any = NoLease()
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (lease, rollout):
+    for module in (lease, remove, rollout):
         monkeypatch.setattr(module, "Lease", NoLease)
 
 
@@ -280,3 +288,62 @@ def test_a_paused_deployment_whose_pods_stay_the_same_is_changed_as_declared(api
     paused(api)
     run(api, config("c", a="2"), workload(replicas=2))
     assert live(api, "Deployment", "digits")["spec"]["replicas"] == 2
+
+
+def spelled(secret: str) -> dict[str, str]:
+    """*secret* as it stands in files and variables: in a URL, percent-encoded, in base64."""
+    quoted = urllib.parse.quote(secret, safe="")
+    encoded = base64.b64encode(f"app:{secret}".encode()).decode()
+    return {
+        "/etc/db.ini": f"url = postgres://app:{secret}@db\nbare {secret}\nquoted ?x={quoted}\n",
+        "/etc/auth": f"authorization: Basic {encoded}\nquoted {quoted.lower()}\n",
+    }
+
+
+def leaks(text: str, secret: str) -> list[str]:
+    return [form for form in encodings(secret) if form in text or form in urllib.parse.unquote(text)]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_diff_shows_neither_the_old_nor_the_new_value_of_a_rotated_secret(api: Memory, check: bool) -> None:
+    old, new = "0ld-p@ss/word", "n3w-p@ss/word"
+    for secret in (old, new):
+        common = {
+            "replicas": 1,
+            "environment": {"DATABASE_URL": f"postgres://app:{secret}@db", "GREETING": f"hello {secret}"},
+            "labels": {"note": "seen"},
+        }
+        given = parameters(common, secrets={"LICENCE": secret}, config_files=spelled(secret))
+        target = KubernetesBackend.__new__(KubernetesBackend)
+        target.options, target.namespace = KubernetesOptions.from_parameters(given), "shop"
+        target.api = t.cast("t.Any", api)
+        outcome = target.apply(declare(given), Context(check=check and secret == new))
+    assert outcome.difference is not None
+    shown = outcome.difference.as_result()
+    told = json.dumps([shown, outcome.message, outcome.result, outcome.warnings])
+    assert [*leaks(told, old), *leaks(told, new)] == []
+    for side in ("before", "after"):
+        assert "url = postgres://app:<redacted " in shown[side]
+        assert '"GREETING": "hello <redacted ' in shown[side]
+        assert "DATABASE_URL" in shown[side]
+
+
+def test_a_secret_that_only_the_last_good_revision_had_is_masked_too(api: Memory) -> None:
+    module(api, secrets={"LICENCE": "0ld-licence"}, config_files={"/etc/a": "0ld-licence in a file"})
+    api.objects = {key: obj for key, obj in api.objects.items() if "-secret-" not in key.name}  # somebody deleted it
+    outcome = module(api, check=True, config_files={"/etc/a": "none"})
+    assert outcome.difference is not None
+    shown = outcome.difference.as_result()
+    assert "<redacted 1> in a file" in shown["before"]
+    assert "0ld-licence" not in json.dumps(shown)
+
+
+def test_removing_a_deployment_shows_no_secret(api: Memory) -> None:
+    module(api, secrets={"LICENCE": "0ld-licence"}, config_files={"/etc/a": "0ld-licence in a file"})
+    target = KubernetesBackend.__new__(KubernetesBackend)
+    target.options, target.namespace = KubernetesOptions.from_parameters(parameters()), "shop"
+    target.api = t.cast("t.Any", api)
+    outcome = target.remove("digits", Context(check=True))
+    assert outcome.difference is not None
+    assert "<redacted " in str(outcome.difference.as_result())
+    assert "0ld-licence" not in str(outcome.difference.as_result())
