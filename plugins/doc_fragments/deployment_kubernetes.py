@@ -366,7 +366,11 @@ options:
         elements: raw
         default: []
       force:
-        description: Take over fields that other managers of the objects hold. By default the task fails and names them.
+        description:
+          - Take over fields that other managers of the objects hold. By default the task fails and names them.
+          - These are declared fields that another manager holds with another value, and fields that are not declared but with
+            which what is declared would be invalid, for example a port of a Service with the same name and another number.
+            The latter are removed.
         type: bool
         default: false
       wait:

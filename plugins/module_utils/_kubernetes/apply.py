@@ -26,6 +26,8 @@ __all__ = ["Change", "Plan", "carry_out", "make_namespace", "plan", "prune"]
 #: How long what has just been made may take until the server knows it everywhere.
 _SETTLE_S = 15.0
 _PAUSE_S = 0.1
+#: Tries to take fields over while others write to the same object.
+_TRIES = 5
 
 
 def make_namespace(api: Api, plan: Plan) -> bool:
@@ -112,11 +114,29 @@ def _applied(api: Api, change: Change, *, force: bool, kinds: t.Container[tuple[
     deadline = time.monotonic() + _SETTLE_S
     while True:
         try:
+            if change.blocking:
+                _take_over(api, change)
             return api.apply(change.desired, force=force or change.force)
         except ApiError as exc:
             if not _is_too_early(exc, change, kinds) or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_S)
+
+
+def _take_over(api: Api, change: Change) -> None:
+    """Become the only manager of what blocks *change*, as the object is now: others may have written to it since."""
+    from .blocking_fields import take_over
+
+    for attempt in range(_TRIES):
+        live = api.get(change.desired["apiVersion"], *change.key[1:])
+        if live is None:
+            return
+        try:
+            take_over(api, live, change.blocking)
+            return
+        except ApiError as exc:
+            if exc.status != 409 or attempt == _TRIES - 1:
+                raise
 
 
 def _is_too_early(error: ApiError, change: Change, kinds: t.Container[tuple[str, str]]) -> bool:

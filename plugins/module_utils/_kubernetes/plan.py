@@ -16,6 +16,7 @@ from .managed import comparable, is_adopted, is_kept, is_provably_equal, our_fie
 from .objects import (
     ADOPTED,
     APPLIED,
+    DEPLOYMENT,
     Key,
     Object,
     annotations_of,
@@ -34,6 +35,7 @@ from .trial import try_out
 from .vacancy import is_container, is_made_by_server, why_left
 
 if t.TYPE_CHECKING:
+    from .blocking_fields import Blocking
     from .client import Api
 
 
@@ -49,6 +51,7 @@ class Change:
     :param live: what is there; ``None`` where nothing is.
     :param result: what the server said that it becomes (dry run); ``None`` where it was not asked.
     :param force: take fields over from other managers, for this object alone.
+    :param blocking: fields of other managers that are taken over first, see :mod:`.blocking_fields`.
     """
 
     key: Key
@@ -56,6 +59,7 @@ class Change:
     live: Object | None = None
     result: Object | None = None
     force: bool = False
+    blocking: list[Blocking] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -264,7 +268,7 @@ def _classify(plan: Plan, live: dict[Key, Object], observed: Observed, previous:
         change.desired = _adapted(obj, found, plan.desired)
         before = tried.get(change.key)
         if before and before.live and before.desired == change.desired and version_of(before.live) == version_of(found):
-            change.result, change.force = before.result, before.force
+            change.result, change.force, change.blocking = before.result, before.force, before.blocking
         doubtful.append(change)
     return doubtful
 
@@ -295,7 +299,8 @@ def _check_owner(plan: Plan, key: Key, live: Object) -> None:
 
 def _adapted(obj: Object, live: Object, desired: t.Iterable[Object]) -> Object:
     """Return *obj* with what depends on the live object: the mark of adoption, and replicas that are handed over."""
-    adopting = our_fields(live) is None
+    # without our label it may be one of which fields were taken over by a run that was killed then
+    adopting = our_fields(live) is None or DEPLOYMENT not in labels_of(live)
     replicas = replicas_to_hold(obj, live)
     if not adopting and not is_adopted(live) and replicas is None:
         return obj

@@ -45,6 +45,7 @@ def try_out(
     def ask(change: Change) -> Object:
         return _tried(api, change, force=force or change.force)
 
+    answer: Object | ModelshipError | None
     for change, answer in zip(questions, api.each(ask, questions), strict=True):
         if isinstance(answer, ModelshipError):
             found = conflicts_of(answer, change.key)
@@ -53,9 +54,12 @@ def try_out(
                 answer = _or_error(ask, change)
                 found = conflicts_of(answer, change.key) if isinstance(answer, ModelshipError) else []
             conflicts += found
-        if not isinstance(answer, ModelshipError):
+        if isinstance(answer, ModelshipError) and not conflicts_of(answer, change.key):
+            answer, beside = _without_blocking(api, change, answer, force=force)
+            conflicts += beside
+        if not isinstance(answer, ModelshipError | None):
             change.result = answer
-        elif not conflicts_of(answer, change.key):
+        elif answer is not None and not conflicts_of(answer, change.key):
             refusals.append((change, answer))
     errors = _judged(plan, doubtful, refusals)
     if check:
@@ -68,6 +72,33 @@ def try_out(
     for change in doubtful:
         stays = _is_same(change) or change.key in plan.refused
         (plan.unchanged if stays else plan.updates).append(change)
+
+
+def _without_blocking(
+    api: Api, change: Change, error: ModelshipError, *, force: bool
+) -> tuple[Object | ModelshipError | None, list[Conflict]]:
+    """Look for fields of other managers that are the reason of *error*, the answer to applying *change*.
+
+    Return what becomes of it, or what is left of the error, and the conflicts that the fields are; with *force* they are
+    taken over instead.
+    """
+    from .blocking_fields import (  # few runs need it, and a module is compiled anew in every task
+        blocking_fields,
+        tried_without,
+    )
+
+    blocking, rest = blocking_fields(error, change.desired, change.live)
+    if not blocking or change.live is None:
+        return error, []
+    if force and rest is None:
+        try:
+            result = tried_without(api, change.desired, change.live, blocking)
+        except ModelshipError as exc:
+            return exc, []
+        change.blocking = blocking
+        return result, []
+    found = [Conflict(change.key, item.field, ", ".join(item.managers), "", item.why) for item in blocking]
+    return rest, [] if force else found
 
 
 def _judged(
@@ -140,7 +171,7 @@ def _askable(plan: Plan, not_served: t.Container[tuple[str, str]], observed: Obs
 
 def _is_left_by_autoscaler(api: Api, plan: Plan, key: Key, conflicts: list[Conflict]) -> bool:
     """Tell whether the only conflict is about replicas that an autoscaler set which is gone, or is to go."""
-    if any(item[1:] != _AUTOSCALED for item in conflicts):
+    if any(item[1:4] != _AUTOSCALED for item in conflicts):
         return False
     pruned = {key_of(obj) for obj in plan.prunes}
     autoscalers = api.list("autoscaling/v2", "HorizontalPodAutoscaler", key.namespace)[0]
