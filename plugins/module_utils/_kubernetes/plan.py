@@ -145,11 +145,11 @@ def plan(
     lenient: bool = False,
     waits: bool = True,
 ) -> Plan:
-    """Compare *desired* with what is there; what cannot be compared here is tried by a server-side dry run.
+    """Compare *desired* with what is there; what is to be written is tried by server-side dry runs, as far as it can be.
 
     :param namespace: of the deployment; by default the context's.
     :param force: fields that other managers own are to be taken over.
-    :param check: what does not exist yet is tried too, because nothing will be written after.
+    :param check: nothing will be written: warn of what cannot be tried.
     :param previous: a plan made shortly before, whose tries hold for objects that did not change since.
     :param lenient: one object that the server refuses does not stop the others; see :class:`Plan`.
     :param waits: the run waits until new pods have replaced the old ones; without it, what pods use is not pruned.
@@ -247,7 +247,8 @@ def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key], *
 
 def _classify(plan: Plan, live: dict[Key, Object], observed: Observed, previous: Plan | None) -> list[Change]:
     """Sort what needs no question into *plan*; return the existing objects that the server has to be asked about."""
-    tried = {change.key: change for change in [*previous.updates, *previous.unchanged]} if previous else {}
+    changes = [*previous.creates, *previous.updates, *previous.unchanged] if previous else []
+    tried = {change.key: change for change in changes}
     doubtful = []
     for obj in plan.desired:
         change = Change(key_of(obj), obj)
@@ -259,6 +260,9 @@ def _classify(plan: Plan, live: dict[Key, Object], observed: Observed, previous:
             change.live = found = None
         if found is None:
             change.desired = begun(obj, plan.desired)
+            before = tried.get(change.key)
+            if before and before.live is None and before.desired == change.desired:
+                change.result = before.result
             plan.creates.append(change)
             continue
         _check_owner(plan, change.key, found)

@@ -26,6 +26,7 @@ _VALUE = re.compile(r"^(?P<what>(?:Invalid|Unsupported|Duplicate) value|Not foun
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 #: A value that is short and plain; anything else is a dump of a whole structure, or may hold a secret.
 _PLAIN = re.compile(r'"(?:[^"\\]|\\.){0,80}"|[-\w.]{0,40}')
+_MOST_TEXT = 200
 _TYPED = re.compile(r"got &value\.\w+\{Value:.*?\}(?=\s|$)")
 #: Shorter secrets are part of too many words.
 _LEAST_SCRUBBED = 4
@@ -102,6 +103,11 @@ def is_about_object(error: ModelshipError) -> bool:
     return isinstance(error, ApiError) and error.status in _OF_ONE
 
 
+def is_refusal(error: ModelshipError) -> bool:
+    """Tell whether the server refused what was asked of it: it answered, and no other run has taken the lock."""
+    return error.kind in ("kubernetes", "conflict") and not (isinstance(error, ApiError) and error.unreachable)
+
+
 def combined(errors: t.Sequence[ModelshipError]) -> ModelshipError:
     """Return one error for several, of the kind of the first; a server that cannot be reached is told alone."""
     first = errors[0]
@@ -136,6 +142,8 @@ def short_reason(message: str, secret: bool) -> str:
     value, why = _value_and_reason(message[match.end() :])
     shown = value if not secret and _PLAIN.fullmatch(value) else ""
     if not why:  # the kind of the refusal is all that there is of a reason
+        if not secret and not any(mark in value for mark in '{["'):
+            shown = value[:_MOST_TEXT]
         return f"{match['what']}: {shown}" if shown else match["what"]
     return f"{shown}: {why}" if shown else why
 
