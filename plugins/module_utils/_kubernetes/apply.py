@@ -49,7 +49,7 @@ def make_namespace(api: Api, plan: Plan) -> bool:
 
 
 def try_in_new_namespace(api: Api, plan: Plan, progress: Progress) -> None:
-    """Try by dry runs what is to be made in the namespace that :func:`make_namespace` has just made; then the first write follows.
+    """Try by dry runs what is to be made in the namespace that :func:`make_namespace` has just made.
 
     Quotas, policies and webhooks of a namespace cannot be asked before it exists.
 

@@ -150,11 +150,9 @@ def _refused_elsewhere(api: Api, changes: list[Change]) -> list[ModelshipError]:
     for change, answer in zip(changes, api.each(ask, changes), strict=True):
         if isinstance(answer, ModelshipError) and _is_invalid(answer):
             told = explained(answer, change.desired)
-            for before in (" ", "(", "namespace "):
-                after = "/" if before != "namespace " else ""
-                told.message = told.message.replace(
-                    f"{before}{_ELSEWHERE}{after}", f"{before}{change.key.namespace}{after}"
-                )
+            for place in (" {}/", "({}/", "namespace {}"):
+                told.message = told.message.replace(place.format(_ELSEWHERE), place.format(change.key.namespace))
+            told.args = (told.message,)
             found.append(told)
     return found
 

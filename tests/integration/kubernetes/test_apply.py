@@ -121,7 +121,7 @@ def test_check_mode_of_a_namespace_that_is_to_be_made(api: CountingApi) -> None:
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     found = deployer.plan([space, config("c", a="1")], check=True)
     assert [str(change.key) for change in found.creates] == [f"Namespace {name}", f"ConfigMap {name}/c"]
-    assert f"ConfigMap {name}/c could not be tried" in found.warnings[0]
+    assert f"ConfigMap {name}/c could only be validated in namespace default" in found.warnings[0]
     assert api.get("v1", "Namespace", "", name) is None
     with pytest.raises(ModelshipError, match=f"namespace {name} does not exist"):
         deployer.plan([config("c", a="1")], check=True)

@@ -74,7 +74,7 @@ def test_what_is_new_in_a_later_deployment_is_tried_before_the_first_write_too()
     deploy(api)
     before, there = api.written(), dict(api.objects)
     api.refuse = refusing("try", "apply")
-    with pytest.raises(ModelshipError, match="nothing was changed$"):
+    with pytest.raises(ModelshipError, match=r"nothing was changed$"):
         deploy(api, BAD, config_files={"/etc/a": "other"})
     assert api.written() == before
     assert api.objects == there
