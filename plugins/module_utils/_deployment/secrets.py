@@ -35,11 +35,12 @@ class DeploymentModule(DiscreetModule):
 def conceal(parameters: t.Mapping[str, t.Any]) -> Concealed:
     """Return *parameters*, of whatever types, without their secrets.
 
-    These are secret variables and files, what is secret in extra resources, passwords of proxies, and an inline kubeconfig's
-    credentials.
+    These are secret variables and files, what is secret in extra resources, labels, annotations and other files, passwords of
+    proxies, and an inline kubeconfig's credentials.
     """
     shown, found = dict(parameters), _Found()
     shown["environment"] = found.named(parameters.get("environment"), is_secret)
+    shown["labels"] = found.redacted(parameters.get("labels"))
     if isinstance(kubernetes := parameters.get("kubernetes"), dict):
         shown["kubernetes"] = found.kubernetes(kubernetes)
     elif kubernetes is not None:
@@ -67,12 +68,21 @@ class _Found:
         """Return the dict *options* without the values that are secret by *is_secret*, called with name and value."""
         return hidden(options, is_secret, self.values)
 
+    def redacted(self, options: t.Any) -> t.Any:
+        """Return *options*, a dict of text, without values whose names say that they are secret, and passwords in others."""
+        if not isinstance(options, dict):
+            return options and HIDDEN
+        return redacted(options, self.hide)
+
     def kubernetes(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         """Return the option ``kubernetes`` without its secrets."""
         shown = dict(options)
         for name in ("secrets", "secret_files"):
             if name in options:
                 shown[name] = self.named(options[name], lambda _name, _value: True)
+        for name in ("config_files", "annotations", "pod_annotations", "namespace_labels"):
+            if name in options:
+                shown[name] = self.redacted(options[name])
         extras = options.get("extra_resources")
         self.values += secrets_in(extras)
         if isinstance(extras, list):
