@@ -57,10 +57,23 @@ options:
     default: 8080
   environment:
     description:
-      - Environment of the containers. Values of variables whose names say that they are secret (password, token, API key …)
-        are never shown; a diff tells only whether they changed. C(MAX_TOKENS) and C(TOKENIZERS_PARALLELISM) are none.
-      - Ansible masks secrets of six characters or more wherever else they stand in the result; not shorter ones, plain
-        numbers, and what is a part of the name, namespace or image, because little of the result would be left.
+      - Environment of the containers. Values of secret variables are never shown; a diff tells only whether they changed.
+      - A variable is secret by the words of its name. Anywhere in it C(PASSWORD), C(PASSWD), C(PWD), C(PASS), C(PASSPHRASE),
+        C(SECRET), C(TOKEN), C(CREDENTIALS), C(AUTHORIZATION), C(BEARER), C(JWT), C(DSN), C(CONNECTION_STRING); C(KEY) at its end,
+        or after a word such as C(API), C(ACCESS), C(PRIVATE), C(SIGNING), C(ENCRYPTION) or C(STORAGE). Examples are
+        C(DB_PASSWORD_PRIMARY), C(MYSQL_PWD), C(SIGNING_KEY) and C(dbPassword).
+      - So it is by its value, whatever it is called, where that has a password in a URL (C(postgres://user:password@host)) or in
+        a connection string (C(Password=…;), C(AccountKey=…)), or is a private key in PEM or the value of an C(Authorization)
+        header.
+      - Not secret are words that only look alike (C(MAX_TOKENS), C(TOKENIZER_PATH), C(KEYBOARD)), public keys and keys that
+        name or order something (C(PUBLIC_KEY), C(CACHE_KEY), C(PRIMARY_KEY)), names that end in a word about the secret
+        (C(API_KEY_ID), C(PASSWORD_FILE), C(TOKEN_URL)), switches (C(ALLOW_EMPTY_PASSWORD=yes)), and paths of key files.
+      - Where a secret has no such name, rename it, or on target kubernetes use O(kubernetes.secrets), whose variables are secret
+        whatever they are called; for files O(kubernetes.secret_files). On target docker mount a file (O(volumes)), or set
+        C(no_log) on the task.
+      - Secrets of six characters or more are masked wherever else they stand in the result, percent-encoded and in base64 too,
+        and in a diff also those that the containers have had until then; not shorter ones, plain numbers, and what is a part of
+        the name, namespace or image, because little of the result would be left.
       - Target kubernetes. Such variables are in the deployment's Secret, the others in its ConfigMap. Where
         C(MODELSHIP_GRPC_PORT) is set, pods and Service have that port too, named C(grpc).
     type: dict

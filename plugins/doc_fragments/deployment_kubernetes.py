@@ -352,7 +352,8 @@ options:
         default: {}
       extra_resources:
         description:
-          - Further Kubernetes objects, applied, waited for, pruned and removed with the deployment.
+          - Further Kubernetes objects, applied, waited for, pruned and removed with the deployment. Each is a mapping; empty
+            entries, as C(from_yaml_all) makes of empty YAML documents, are skipped.
           - Those without a namespace get O(namespace) where their kind has one.
           - Objects of custom kinds are ready when their condition C(Ready), C(Available) or C(Healthy) says so, of the
             generation that was applied. One just applied that has none of these yet is given 5 seconds to get one, if its
@@ -362,10 +363,14 @@ options:
           - Workloads may use a Secret or ConfigMap that an operator makes of one of them. That it is not there is a failure only
             after 20 seconds.
         type: list
-        elements: dict
+        elements: raw
         default: []
       force:
-        description: Take over fields that other managers of the objects hold. By default the task fails and names them.
+        description:
+          - Take over fields that other managers of the objects hold. By default the task fails and names them.
+          - These are declared fields that another manager holds with another value, and fields that are not declared but with
+            which what is declared would be invalid, for example a port of a Service with the same name and another number.
+            The latter are removed.
         type: bool
         default: false
       wait:

@@ -49,6 +49,14 @@ options:
       - By default E(K8S_AUTH_PROXY), else what the kubeconfig says, else E(HTTPS_PROXY) (E(HTTP_PROXY) for a server at
         C(http://)), else E(ALL_PROXY). Hosts in E(NO_PROXY) are reached directly.
     type: str
+  allow_credentials_over_http:
+    description:
+      - Send a token, password or client certificate to an API server at C(http://) too, and to pods behind one on another
+        machine the credentials of O(verify). By default the task fails before anything is sent, because without TLS everyone on
+        the connection can read them.
+      - C(kubectl proxy), which is reached at C(http://127.0.0.1:8001) without credentials, does not need it.
+    type: bool
+    default: false
   tls_server_name:
     description: Name that the API server's certificate must carry, if it is not the one in the URL.
     type: str

@@ -37,7 +37,9 @@ description:
   - What the deployment owned and is no longer declared is pruned, and nothing else. Objects that somebody else made are
     adopted, and given up, not deleted, in the end. Fields that another manager holds are left to it; the task fails and names
     it unless O(kubernetes.force=true).
-  - On Kubernetes the module runs wherever it reaches the API server. Check mode asks the server (dry run).
+  - On Kubernetes the module runs wherever it reaches the API server. Before the first write the server tries everything by dry
+    runs, so that what it refuses changes nothing; in check mode that is all. What cannot be tried (objects of a kind that is
+    created with them) is applied in its turn. Of a first deployment that is refused then, all is removed again.
 extends_documentation_fragment:
   - modelship.core.attributes
   - modelship.core.progress
@@ -210,7 +212,8 @@ deployment:
       returned: for kubernetes, when present
     replicas:
       description:
-        - The containers or pods, each with C(name), C(address), C(state) (the target's word for it) and C(health).
+        - The containers or pods, each with C(name), C(address), C(state) (the target's word for it) and C(health). For kubernetes
+          these are the pods of the Deployment that have not ended and are not being deleted.
         - For docker also C(container) (id). For kubernetes also C(node), C(image), C(restarts) and C(reason) (why it is not
           ready).
       type: list
@@ -259,7 +262,8 @@ error_kind:
   description:
     - "Kind of the failure: input, environment, registry, locked, unhealthy, golden, release (another one is served), foreign."
     - "For docker also docker, port, proxy."
-    - "For kubernetes also kubernetes (the server refused), unreachable, conflict (another manager holds a field)."
+    - "For kubernetes also kubernetes (the server refused), unreachable, conflict (another manager holds a field),
+      paused (somebody has paused the rollout)."
   returned: failure
   type: str
 """

@@ -117,6 +117,7 @@ deployment:
       description:
         - The replicas, each with C(name), C(address), C(state) (the target's word for it), C(health) (C(ready), C(progressing)
           or C(failed)), C(reason) (why it is not ready) and C(image).
+        - For kubernetes these are the pods of the Deployment that have not ended and are not being deleted.
         - For docker also C(container) (id) and C(serving), which tells whether it gets requests. For kubernetes also C(node) and
           C(restarts).
       type: list

@@ -19,6 +19,8 @@ class Difference:
         self._before: dict[str, t.Any] = {}
         self._after: dict[str, t.Any] = {}
         self._later: dict[str, t.Callable[[], t.Any]] = {}
+        self._secrets: list[t.Callable[[], t.Iterable[t.Any]]] = []
+        self._told: list[str] = []
 
     def add(self, name: str, before: t.Any, after: t.Any) -> None:
         """Record that *name* goes from *before* to *after*; ``None`` means absent."""
@@ -31,6 +33,14 @@ class Difference:
     def add_new(self, name: str, after: t.Callable[[], t.Any]) -> None:
         """Record that *name* is new; what *after* returns is asked for only if the diff is printed."""
         self._later[name] = after
+
+    def conceal(self, secrets: t.Callable[[], t.Iterable[t.Any]], told: t.Iterable[str] = ()) -> None:
+        """Mask what *secrets* returns wherever it stands in the printed diff; it is called only if that is printed.
+
+        :param told: texts that are shown anyway; see :class:`.masking.Mask`.
+        """
+        self._secrets.append(secrets)
+        self._told += told
 
     def drop(self, name: str) -> None:
         """Forget *name*, which does not change after all."""
@@ -47,8 +57,12 @@ class Difference:
 
     def as_result(self) -> dict[str, str]:
         """Return the dict that a module returns as ``diff``; secrets that are equal have the same number."""
-        later = {name: after() for name, after in self._later.items()}
-        before, after = numbered(_text(self._before), _text({**self._after, **later}))
+        from .masking import Mask  # most diffs are never printed, and a module is compiled anew in every task
+
+        old, new = self._before, {**self._after, **{name: after() for name, after in self._later.items()}}
+        if mask := Mask([value for secrets in self._secrets for value in secrets()], self._told):
+            old, new = mask.apply(old), mask.apply(new)
+        before, after = numbered(_text(old), _text(new))
         return {"before_header": self._header, "after_header": self._header, "before": before, "after": after}
 
 

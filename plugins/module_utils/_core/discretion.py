@@ -9,7 +9,9 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .masking import encodings
 from .redaction import HIDDEN, maskable
+from .secret_names import is_secret_value, passwords_in
 
 
 class Concealed(t.NamedTuple):
@@ -45,7 +47,7 @@ class DiscreetModule(AnsibleModule):  # type: ignore[misc]
 
     def _invocation(self) -> dict[str, t.Any]:
         shown, values = self.concealed()
-        self.no_log_values.update(values)
+        self.no_log_values.update(text for value in values for text in encodings(value))
         return {"module_args": shown}
 
     def _log_invocation(self) -> None:
@@ -58,18 +60,27 @@ class DiscreetModule(AnsibleModule):  # type: ignore[misc]
 
 
 def conceal(options: t.Mapping[str, t.Any], name: str, is_secret: t.Callable[[str], bool]) -> Concealed:
-    """Return *options* without the values of those names in the dict *name* that are secret."""
+    """Return *options* without the values in the dict *name* that are secret.
+
+    :param is_secret: tells whether a name is that of a secret; values that show it themselves are hidden whatever it returns.
+    """
     values: list[t.Any] = []
     shown = dict(options)
     if name in options:
-        shown[name] = hidden(options[name], is_secret, values)
+        shown[name] = hidden(
+            options[name], lambda key, value: is_secret(key) or is_secret_value(str(value)), found=values
+        )
     return Concealed(shown, maskable(values))
 
 
-def hidden(given: t.Any, is_secret: t.Callable[[str], bool], found: list[t.Any]) -> t.Any:
-    """Return the dict *given* without the values of those names that are secret, which are added to *found*."""
+def hidden(given: t.Any, is_secret: t.Callable[[str, t.Any], bool], found: list[t.Any]) -> t.Any:
+    """Return the dict *given* without the values that are secret by *is_secret* (called with name and value).
+
+    They are added to *found*, and the passwords in them, which may stand elsewhere too.
+    """
     if not isinstance(given, dict):  # refused in a moment
         return given and HIDDEN
-    secret = {key: value for key, value in given.items() if is_secret(str(key)) and value not in (None, "")}
-    found += secret.values()
+    secret = {key: value for key, value in given.items() if value not in (None, "") and is_secret(str(key), value)}
+    for value in secret.values():
+        found += [value, *passwords_in(str(value))]
     return {**given, **dict.fromkeys(secret, HIDDEN)}

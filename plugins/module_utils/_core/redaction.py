@@ -10,12 +10,8 @@ import os
 import re
 import typing as t
 
-_SECRET = re.compile(
-    r"(?i:pass(word|wd|phrase)?$|secret|api_?key|credential|private_?key|authorization"
-    r"|(api|access|auth|bearer|refresh|session)[-_.]?tokens)"
-    # a token, but not the tokens of a text: MAX_TOKENS, TOKENIZERS_PARALLELISM
-    r"|[Tt]oken(?!s|i[sz])|TOKEN(?!S|I[SZ])"
-)
+from .secret_names import is_secret
+
 #: What stands for a secret where also that it changed is of no interest; Ansible's own word.
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 _KEY = os.urandom(32)
@@ -25,14 +21,9 @@ _LEAST_LENGTH, _LEAST_DIGITS = 6, 12
 _NUMBER = re.compile(r"[-+]?[\d.,_]+")
 
 
-def is_secret_name(name: str) -> bool:
-    """Tell whether a variable called *name* is taken to hold a secret."""
-    return bool(_SECRET.search(name))
-
-
 def redact(name: str, value: str) -> str:
-    """Return *value*, or a stand-in that shows only whether it changed where *name* is a secret's."""
-    return fingerprint(value) if is_secret_name(name) else value
+    """Return *value*, or a stand-in that shows only whether it changed where it is a secret by *name* or shape."""
+    return fingerprint(value) if is_secret(name, value) else value
 
 
 def fingerprint(value: str) -> str:

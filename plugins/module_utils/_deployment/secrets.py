@@ -11,7 +11,8 @@ import typing as t
 import urllib.parse
 
 from .._core.discretion import Concealed, DiscreetModule, hidden
-from .._core.redaction import HIDDEN, is_secret_name, maskable
+from .._core.redaction import HIDDEN, maskable
+from .._core.secret_names import is_secret, is_secret_name
 from .._kubernetes.secrets import redacted, secrets_in
 
 #: Keys of a kubeconfig that hold a secret, an old auth-provider's configuration included.
@@ -34,11 +35,12 @@ class DeploymentModule(DiscreetModule):
 def conceal(parameters: t.Mapping[str, t.Any]) -> Concealed:
     """Return *parameters*, of whatever types, without their secrets.
 
-    These are secret variables and files, what is secret in extra resources, passwords of proxies, and an inline kubeconfig's
-    credentials.
+    These are secret variables and files, what is secret in extra resources, labels, annotations and other files, passwords of
+    proxies, and an inline kubeconfig's credentials.
     """
     shown, found = dict(parameters), _Found()
-    shown["environment"] = found.named(parameters.get("environment"), is_secret_name)
+    shown["environment"] = found.named(parameters.get("environment"), is_secret)
+    shown["labels"] = found.redacted(parameters.get("labels"))
     if isinstance(kubernetes := parameters.get("kubernetes"), dict):
         shown["kubernetes"] = found.kubernetes(kubernetes)
     elif kubernetes is not None:
@@ -62,20 +64,31 @@ class _Found:
         self.values.append(value)
         return HIDDEN
 
-    def named(self, options: t.Any, is_secret: t.Callable[[str], bool]) -> t.Any:
-        """Return the dict *options* without the values of those names that are secret."""
+    def named(self, options: t.Any, is_secret: t.Callable[[str, t.Any], bool]) -> t.Any:
+        """Return the dict *options* without the values that are secret by *is_secret*, called with name and value."""
         return hidden(options, is_secret, self.values)
+
+    def redacted(self, options: t.Any) -> t.Any:
+        """Return *options*, a dict of text, without values whose names say that they are secret, and passwords in others."""
+        if not isinstance(options, dict):
+            return options and HIDDEN
+        return redacted(options, self.hide)
 
     def kubernetes(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         """Return the option ``kubernetes`` without its secrets."""
         shown = dict(options)
         for name in ("secrets", "secret_files"):
             if name in options:
-                shown[name] = self.named(options[name], lambda _name: True)
+                shown[name] = self.named(options[name], lambda _name, _value: True)
+        for name in ("config_files", "annotations", "pod_annotations", "namespace_labels"):
+            if name in options:
+                shown[name] = self.redacted(options[name])
         extras = options.get("extra_resources")
         self.values += secrets_in(extras)
         if isinstance(extras, list):
-            shown["extra_resources"] = [redacted(item, lambda _value: HIDDEN) for item in extras]
+            shown["extra_resources"] = [
+                redacted(item, lambda _value: HIDDEN) if isinstance(item, dict) else item and HIDDEN for item in extras
+            ]
         elif extras is not None:
             shown["extra_resources"] = HIDDEN
         return shown

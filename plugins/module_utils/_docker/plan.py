@@ -9,10 +9,11 @@ import dataclasses
 import typing as t
 
 from .._core.diff import Difference
+from .._core.secret_names import secret_values
 from .._deployment.declaration import Declaration
 from . import proxy as proxies
 from .observe import Container, Observed, proxy_name
-from .spec import Spec, replica_spec, shown, spec_digest
+from .spec import Spec, environment_of, replica_spec, shown, spec_digest
 
 
 @dataclasses.dataclass
@@ -128,6 +129,7 @@ def _decide_proxy(
 
 def _describe(plan: Plan, declaration: Declaration, observed: Observed) -> None:
     """Record before and after, as far as they differ."""
+    plan.difference.conceal(lambda: _secrets(plan.spec, observed), [declaration.name])
     latest = observed.replicas[-1] if observed.replicas else None
     before = (latest.view or {}) if latest else {}
     for key, value in shown(plan.spec).items():
@@ -148,6 +150,12 @@ def _describe(plan: Plan, declaration: Declaration, observed: Observed) -> None:
     plan.difference.add("proxy", old_proxy, new_proxy)
     if plan.network and observed.replicas:
         plan.difference.add("network_state", "gone", "made again")
+
+
+def _secrets(spec: Spec, observed: Observed) -> set[str]:
+    """Return the secrets that are declared, and those that the containers have."""
+    environments = [spec["environment"], *(environment_of(container.info) for container in observed.containers)]
+    return {secret for values in environments for secret in secret_values(values)}
 
 
 def _seen(spec: Spec | None) -> dict[str, t.Any] | None:

@@ -65,6 +65,11 @@ def shown(spec: Spec) -> Spec:
     return {**spec, "environment": redact_mapping(spec["environment"])}
 
 
+def environment_of(info: Info) -> dict[str, str]:
+    """Return the environment of a live container, its image's variables included."""
+    return dict(item.partition("=")[::2] for item in info["Config"].get("Env") or [])
+
+
 def live_view(info: Info) -> Spec | None:
     """Return what a container of ours is now, as :func:`shown` gives it; ``None`` where its labels are unreadable.
 
@@ -75,7 +80,7 @@ def live_view(info: Info) -> Spec | None:
     labels = config.get("Labels") or {}
     try:
         declared: Spec = json.loads(labels[DECLARED])
-        environment = dict(item.partition("=")[::2] for item in config.get("Env") or [])
+        environment = environment_of(info)
         kept = {name: environment[name] for name in declared["environment"] if name in environment}
         publish = declared["published"]
     except (KeyError, ValueError, TypeError):

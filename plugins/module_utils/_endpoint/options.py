@@ -13,8 +13,8 @@ import typing as t
 from .._core.content import parse_digest
 from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
-from .._core.redaction import is_secret_name
 from .._core.runner import Context, Outcome
+from .._core.secret_names import is_secret_name
 from .credentials import OPTIONS as CREDENTIALS
 from .credentials import credentials_of
 from .golden import Golden, load_golden, load_release

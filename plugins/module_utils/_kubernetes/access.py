@@ -32,6 +32,8 @@ _ENVIRONMENT = {
     "client_cert": "K8S_AUTH_CERT_FILE",
     "client_key": "K8S_AUTH_KEY_FILE",
 }
+#: Option that lets credentials go to a server at ``http://``; module documentation in ``modelship.core.kubernetes``.
+HTTP_OPTION = "allow_credentials_over_http"
 
 
 class Access:
@@ -45,9 +47,13 @@ class Access:
     :ivar authority: PEM of the certificate authorities to trust; ``None`` for the system's.
     :ivar verify: whether the server's certificate is checked.
     :ivar tls_server_name: name that the certificate must carry, by default :attr:`host`.
+    :ivar http_allowed: whether credentials may be sent without TLS.
+
+    :param http_allowed: see above.
+    :raises ModelshipError: the URL cannot be used, or credentials would be sent to a server at C(http://).
     """
 
-    def __init__(self, selected: Selected, *, token: str = "", proxy: str = "") -> None:
+    def __init__(self, selected: Selected, *, token: str = "", proxy: str = "", http_allowed: bool = False) -> None:
         cluster = selected.cluster
         self.server = str(cluster["server"]).rstrip("/")
         self.source = selected.source
@@ -68,7 +74,10 @@ class Access:
         self.verify = not cluster.get("insecure-skip-tls-verify")
         self.tls_server_name = str(cluster.get("tls-server-name") or "") or self.host
         self.authority = file_or_data(cluster, "certificate-authority") if self.scheme == "https" else None
+        self.http_allowed = http_allowed
         self.credentials = Credentials(selected, token)
+        if self.credentials.kind:
+            self.check_confidential(f"the {self.credentials.kind} {self.credentials.description}")
         self.proxy = find_proxy(
             proxy or str(cluster.get("proxy-url") or ""), self.scheme, self.host, self.port, loopback=True
         )
@@ -79,6 +88,27 @@ class Access:
     def name(self) -> str:
         """For messages: the server and where it was read."""
         return f"{self.server} ({self.source})"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the server is on this machine, as C(kubectl proxy) is."""
+        import ipaddress
+
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def check_confidential(self, what: str) -> None:
+        """Refuse to send the credentials *what* where TLS does not protect them.
+
+        :raises ModelshipError: the server is at C(http://), and that is not allowed explicitly.
+        """
+        if self.scheme == "http" and not self.http_allowed:
+            raise wrong(
+                f"{what} would be sent to {self.name} without TLS, where all who see the connection can read it: use "
+                f"https://, or leave the credentials out (kubectl proxy needs none), or set {HTTP_OPTION}; nothing was sent"
+            )
 
     def headers(self) -> Headers:
         """Return the headers that tell who asks, renewed if they have expired.
@@ -147,7 +177,12 @@ def load_access(parameters: t.Mapping[str, t.Any]) -> Access:
             user[name] = os.path.expanduser(str(given[option]))
             user.pop(f"{name}-data", None)
     changed = Selected(selected.source, cluster, user, selected.context, selected.user_name, selected.base)
-    return Access(changed, token=given["api_token"] or "", proxy=given["api_proxy"] or "")
+    return Access(
+        changed,
+        token=given["api_token"] or "",
+        proxy=given["api_proxy"] or "",
+        http_allowed=bool(parameters.get(HTTP_OPTION)),
+    )
 
 
 def _selected(given: t.Mapping[str, t.Any]) -> Selected:

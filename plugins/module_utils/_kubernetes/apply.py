@@ -16,16 +16,20 @@ from .objects import Key, Object, custom_kinds, key_of, waves
 from .plan import Change, Plan, plan
 from .prune import delete_all, no_guard, prune
 from .refusal import combined, explained, some
-from .trial import is_by_definition
+from .trial import is_by_definition, try_creates
 
 if t.TYPE_CHECKING:
     from .client import Api
 
-__all__ = ["Change", "Plan", "carry_out", "make_namespace", "plan", "prune"]
+__all__ = ["Change", "Plan", "carry_out", "make_namespace", "plan", "prune", "try_in_new_namespace"]
 
 #: How long what has just been made may take until the server knows it everywhere.
 _SETTLE_S = 15.0
 _PAUSE_S = 0.1
+#: Seconds that deleting an empty namespace may take.
+_NAMESPACE_S = 60.0
+#: Tries to take fields over while others write to the same object.
+_TRIES = 5
 
 
 def make_namespace(api: Api, plan: Plan) -> bool:
@@ -42,6 +46,38 @@ def make_namespace(api: Api, plan: Plan) -> bool:
             plan.unchanged.append(change)
             return True
     return False
+
+
+def try_in_new_namespace(api: Api, plan: Plan, progress: Progress) -> None:
+    """Try by dry runs what is to be made in the namespace that :func:`make_namespace` has just made.
+
+    Quotas, policies and webhooks of a namespace cannot be asked before it exists.
+
+    :raises ModelshipError: the server refuses; the namespace is deleted again, unless others have put something there.
+    """
+    try:
+        try_creates(api, plan)
+    except ModelshipError as exc:
+        exc.message += f"; {_without_namespace(api, plan, progress)}"
+        exc.args = (exc.message,)
+        raise
+
+
+def _without_namespace(api: Api, plan: Plan, progress: Progress) -> str:
+    """Delete the namespace that was made for *plan* again; return what became of it, in words."""
+    from .vacancy import why_left
+
+    told = f"namespace {plan.namespace}, which was made for it,"
+    for change in plan.unchanged:
+        if change.live is None or change.key != Key("", "Namespace", "", plan.namespace):
+            continue
+        try:
+            if why := why_left(api, change.live, plan.name):
+                return f"{told} stays {why}; nothing else was written"
+            delete_all(api, [change.live], progress, deadline_s=_NAMESPACE_S)
+        except ModelshipError as exc:
+            return f"{told} could not be deleted again ({exc.message}); nothing else was written"
+    return f"{told} was deleted again; nothing is left of it"
 
 
 def carry_out(
@@ -112,11 +148,30 @@ def _applied(api: Api, change: Change, *, force: bool, kinds: t.Container[tuple[
     deadline = time.monotonic() + _SETTLE_S
     while True:
         try:
+            if change.blocking:
+                _take_over(api, change)
             return api.apply(change.desired, force=force or change.force)
         except ApiError as exc:
             if not _is_too_early(exc, change, kinds) or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_S)
+
+
+def _take_over(api: Api, change: Change) -> None:
+    """Become the only manager of what blocks *change*, as the object is now: others may have written to it since."""
+    from .blocking_fields import take_over
+
+    for attempt in range(_TRIES):
+        live = api.get(change.desired["apiVersion"], *change.key[1:])
+        if live is None:
+            return
+        try:
+            take_over(api, live, change.blocking)
+        except ApiError as exc:
+            if exc.status != 409 or attempt == _TRIES - 1:
+                raise
+        else:
+            return
 
 
 def _is_too_early(error: ApiError, change: Change, kinds: t.Container[tuple[str, str]]) -> bool:

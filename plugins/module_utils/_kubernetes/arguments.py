@@ -158,7 +158,8 @@ KUBERNETES_OPTIONS: dict[str, t.Any] = {
             },
             "pod_annotations": _TEXTS,
             "annotations": _TEXTS,
-            "extra_resources": _OBJECTS,
+            # not dict: an empty document of a YAML file is null, and is skipped
+            "extra_resources": {"type": "list", "elements": "raw", "default": []},
             "force": {"type": "bool", "default": False},
             "wait": {"type": "bool", "default": True},
         },

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
+from .._core.errors import ModelshipError
 from .._core.runner import Context, Outcome
 from .._deployment.declaration import Declaration, check_name
 from .access import load_access
@@ -40,19 +41,24 @@ class KubernetesBackend:
         """Make the deployment what is declared; see :class:`.targets.Backend`.
 
         :raises ModelshipError: it cannot be done. Before the first write nothing has changed; after it the last good
-            revision is put back, if there is one.
+            revision is restored, if there is one. Of a first deployment that the server refuses nothing is left.
         """
-        from .apply import make_namespace
+        from .apply import make_namespace, try_in_new_namespace
         from .lease import Lease
         from .record import load_record
-        from .rollout import Rollout, Settings
+        from .rollout import Rollout, Settings, add
 
         options = self.options
         settings = Settings(options.rollout.deadline, force=options.force, waits=options.wait)
         desired = self._render(declaration)
         rollout = Rollout(self.api, self.namespace, declaration, desired, settings, context.progress)
         record = load_record(self.api, self.namespace, declaration.name)
-        found = rollout.plan(record, check=context.check)
+        try:
+            found = rollout.plan(record, check=context.check)
+        except ModelshipError as exc:
+            if not context.check and "nothing was changed" not in exc.message:
+                add(exc, "nothing was changed")
+            raise
         live = [change.live for change in found.unchanged if change.live is not None]
         changed = found.changed
         if context.check and found.changed:
@@ -60,8 +66,15 @@ class KubernetesBackend:
         elif found.changed:
             # the record and the Lease are kept in the namespace
             made = make_namespace(self.api, found)
-            with Lease(self.api, self.namespace, declaration.name) as lease:
-                carried, live = rollout.perform(found, record, lease)
+            if made:
+                try_in_new_namespace(self.api, found, context.progress)
+            try:
+                with Lease(self.api, self.namespace, declaration.name) as lease:
+                    carried, live = rollout.perform(found, record, lease)
+            except ModelshipError as exc:
+                if rollout.refused_first:
+                    self._undo(exc, declaration.name, context)
+                raise
             again, found = carried is not found, carried
             changed = made or found.changed
             if made and again:  # the second plan found it there
@@ -78,6 +91,24 @@ class KubernetesBackend:
             message=self._message(declaration, found.reasons, context.check),
             warnings=found.warnings,
         )
+
+    def _undo(self, refusal: ModelshipError, name: str, context: Context) -> None:
+        """Remove what was applied of a first deployment before *refusal*, and say so in it."""
+        from .remove import remove
+        from .rollout import add
+
+        context.progress.step(f"{refusal.message.splitlines()[0]}; removing what was applied of {name}")
+        try:
+            removal = remove(self.api, name, self.namespace, None, context, deadline_s=self.options.rollout.deadline)
+        except ModelshipError as exc:
+            add(
+                refusal,
+                f"removing what had been applied of it before failed too: {exc.message}; remove it with state: absent, or mend "
+                "the declaration and run again",
+            )
+            return
+        kept = f" ({'; '.join(removal.kept)})" if removal.kept else ""
+        add(refusal, f"what had been applied of it before is removed again{kept}")
 
     def remove(self, name: str, context: Context) -> Outcome:
         """Remove the deployment *name*; see :class:`.targets.Backend`."""
@@ -126,11 +157,11 @@ class KubernetesBackend:
     def _result(self, declaration: Declaration, found: Plan, live: list[Object], rollout: Rollout) -> dict[str, t.Any]:
         from .endpoint import inside, reachable
         from .objects import key_of
-        from .serving import replica_facts, served_release, serving_pods
+        from .serving import replica_facts, replicas_of, served_release
 
         name = declaration.name
         previous, current = rollout.previous, rollout.current
-        pods = serving_pods(self.api, self.namespace, name) if live else []
+        replicas = replicas_of(self.api, self.namespace, name) if live else None
         replaced = previous if previous and previous.image != declaration.image else None
         return {
             "name": name,
@@ -139,11 +170,11 @@ class KubernetesBackend:
             "namespace": self.namespace,
             "image": declaration.image,
             "digest": declaration.digest,
-            "release": served_release(self.api, pods),
+            "release": served_release(self.api, replicas) if replicas else None,
             "url": reachable(self.api, live, name),
             "service": inside(live, name),
             "revision": current.number if current else None,
-            "replicas": [replica_facts(pod) for pod in pods],
+            "replicas": [replica_facts(pod) for pod in replicas.pods] if replicas else [],
             "objects": [str(key_of(obj)) for obj in found.desired],
             "previous": {"image": replaced.image, "release": replaced.release} if replaced else None,
             "reasons": found.reasons,

@@ -14,7 +14,7 @@ import typing as t
 
 from .._core.content import canonical_json, sha256_bytes
 from .._core.errors import ModelshipError
-from .._core.redaction import is_secret_name
+from .._core.secret_names import is_secret
 from .objects import Object
 from .scope import Scope
 
@@ -40,7 +40,7 @@ def configuration(scope: Scope) -> Configuration:
     variables = scope.declaration.container_environment
     if twice := sorted(variables.keys() & options.secrets.keys()):
         raise ModelshipError(f"'{twice[0]}' is given in environment and in kubernetes.secrets: keep one")
-    plain = {name: value for name, value in variables.items() if not is_secret_name(name)}
+    plain = {name: value for name, value in variables.items() if not is_secret(name, value)}
     secret = {name: value for name, value in variables.items() if name not in plain}
     parts = [
         _part(scope, "ConfigMap", plain, options.config_files, "environment and kubernetes.config_files"),

@@ -38,24 +38,29 @@ class Credentials:
         self.generation = 0
         #: For messages: what kind of credentials these are.
         self.description = f"of user '{selected.user_name}'" if selected.user_name else "given"
+        #: Word for what is, or will be, shown to the server; empty where nothing is.
+        self.kind = ""
         self.certificate = file_or_data(user, "client-certificate")
         self.key = file_or_data(user, "client-key")
         self._impersonation = _impersonation(user)
         self._renewal: t.Callable[[], None] | None = None
         if token:
             self._authorization, self.description = _bearer(token, "of option api_token"), "of option api_token"
+            self.kind = "token"
         elif user.get("auth-provider"):
-            self._renewal = self._legacy
+            self._renewal, self.kind = self._legacy, "token of the auth-provider"
         elif user.get("token"):
-            self._authorization = _bearer(str(user["token"]), self.description)
+            self._authorization, self.kind = _bearer(str(user["token"]), self.description), "token"
         elif user.get("tokenFile"):
-            self._renewal = self._token_file
+            self._renewal, self.kind = self._token_file, "token of the tokenFile"
         elif user.get("exec"):
-            self._renewal = self._exec
+            self._renewal, self.kind = self._exec, "credentials of the exec plugin"
         elif user.get("username") is not None and user.get("password") is not None:
             pair = f"{user['username']}:{user['password']}".encode()
-            self._authorization = f"Basic {base64.b64encode(pair).decode()}"
-        elif not self.certificate:
+            self._authorization, self.kind = f"Basic {base64.b64encode(pair).decode()}", "password"
+        elif self.certificate:
+            self.kind = "client certificate"
+        else:
             self.description = "(none are given)"
 
     @property

@@ -10,6 +10,7 @@ import typing as t
 from .client import Api, ApiError
 from .objects import Object
 from .pods import is_lost
+from .scope import PORT
 
 
 def reachable(api: Api, live: t.Sequence[Object], name: str) -> str | None:
@@ -28,7 +29,7 @@ def inside(live: t.Sequence[Object], name: str) -> dict[str, t.Any] | None:
     for item in live:
         if item["kind"] == "Service" and item["metadata"]["name"] == name:
             spec, meta = item["spec"], item["metadata"]
-            port = spec["ports"][0]
+            port = _port(item)
             return {
                 "name": name,
                 "type": spec.get("type", "ClusterIP"),
@@ -60,13 +61,19 @@ def _route(route: Object | None) -> str | None:
 def _service(api: Api, service: Object | None) -> str | None:
     if service is None:
         return None
-    port = service["spec"]["ports"][0]
+    port = _port(service)
     for entry in (service.get("status") or {}).get("loadBalancer", {}).get("ingress") or []:
         if address := entry.get("ip") or entry.get("hostname"):
             return _url(_scheme(port), address, port["port"])
     if port.get("nodePort") and (node := _node_address(api)):
         return _url(_scheme(port), node, port["nodePort"])
     return None
+
+
+def _port(service: Object) -> Object:
+    """Return the serving port, the one so named: an adopted Service may have others before it."""
+    ports = service["spec"]["ports"]
+    return dict(next((port for port in ports if port.get("name") == PORT), ports[0]))
 
 
 def _node_address(api: Api) -> str | None:

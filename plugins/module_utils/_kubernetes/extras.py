@@ -18,18 +18,18 @@ def extra_resources(
 ) -> list[Object]:
     """Return *resources* with the label of the deployment *name*, each in *namespace* where it is in none.
 
+    What is ``None`` is skipped: an empty document of a YAML file.
+
     :param taken: keys of the deployment's own objects.
     :param namespaced: tells whether objects of an apiVersion and kind live in namespaces; not asked about the kinds of
         CustomResourceDefinitions that are among *resources*, which the server may not know yet.
     :raises ModelshipError: one of them is no object, or is there twice; the message has its index.
     """
     owners = dict.fromkeys(taken, "the deployment's own objects")
-    found: list[Object] = []
-    for index, item in enumerate(resources):
-        where = f"kubernetes.extra_resources[{index}]"
-        found.append(_identified(item, where))
-    customs = custom_kinds(found)
-    for index, obj in enumerate(found):
+    given = {index: item for index, item in enumerate(resources) if item is not None}
+    found = {index: _identified(item, f"kubernetes.extra_resources[{index}]") for index, item in given.items()}
+    customs = custom_kinds(found.values())
+    for index, obj in found.items():
         where = f"kubernetes.extra_resources[{index}]"
         kind = (obj["apiVersion"], obj["kind"])
         metadata = obj["metadata"]
@@ -39,12 +39,15 @@ def extra_resources(
         if key in owners:
             raise ModelshipError(f"{where} is refused: {key} is among {owners[key]} already")
         owners[key] = f"the extra resources (index {index})"
-    return found
+    return list(found.values())
 
 
 def _identified(item: t.Any, where: str) -> Object:
     if not isinstance(item, dict):
-        raise ModelshipError(f"{where} is no Kubernetes object: give apiVersion, kind, metadata.name …")
+        raise ModelshipError(
+            f"{where} is not a Kubernetes object but of type {type(item).__name__}: give a mapping with apiVersion, kind and "
+            "metadata.name (of the text of a file, from_yaml_all makes such mappings)"
+        )
     metadata = item.get("metadata")
     for field, value in (
         ("apiVersion", item.get("apiVersion")),

@@ -17,25 +17,29 @@ from .._endpoint.http import Answer, Client, UnreachableError
 from .._endpoint.verify import Request, failure_text, verify
 from .client import Api
 from .objects import Object
-from .serving import proxy_path
+from .serving import Replicas, proxy_path
 
 
 class PodClient(Client):
     """Requests to the serving port of *pod* through ``…/pods/NAME:PORT/proxy`` of the API server.
 
     :param credentials: an API key or a token for the pod.
-    :raises ModelshipError: there is a client certificate, which the API server does not show to a pod.
+    :param spec: see :func:`.serving.proxy_path`.
+    :raises ModelshipError: there is a client certificate, which the API server does not show to a pod, or the credentials
+        would be sent to another machine without TLS.
     """
 
-    def __init__(self, api: Api, pod: Object, credentials: Credentials) -> None:
+    def __init__(self, api: Api, pod: Object, credentials: Credentials, spec: Object | None = None) -> None:
         self.url = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
         if credentials.client_cert:
             raise ModelshipError(
                 "verify.client_cert is refused for target kubernetes: the API server shows no certificate to a pod; "
                 "leave out verify, and use endpoint_verify on the Service's own address"
             )
+        if credentials.forwarded_headers and not api.access.is_loopback:
+            api.access.check_confidential("the credentials of option verify")
         self._api = api
-        self._path = proxy_path(pod)
+        self._path = proxy_path(pod, spec)
         self._headers = {"accept": "application/json", **credentials.forwarded_headers}
 
     def close(self) -> None:
@@ -63,9 +67,9 @@ class PodClient(Client):
 
 
 def demand(
-    api: Api, pods: t.Iterable[Object], declaration: Declaration, verification: Verification, progress: Progress
+    api: Api, replicas: Replicas, declaration: Declaration, verification: Verification, progress: Progress
 ) -> None:
-    """Ask each of *pods* for the golden answers.
+    """Ask each serving pod of *replicas* for the golden answers.
 
     :raises ModelshipError: one cannot be asked, serves another release, or (kind ``golden``) answers otherwise.
     """
@@ -76,8 +80,8 @@ def demand(
         ready_path=declaration.health.path,
         wait_s=min(10.0, declaration.health.start_deadline),
     )
-    for pod in pods:
-        verdict = verify(PodClient(api, pod, verification.credentials), request, progress)
+    for pod in replicas.serving:
+        verdict = verify(PodClient(api, pod, verification.credentials, replicas.spec), request, progress)
         if not verdict["ok"]:
             raise ModelshipError(failure_text(verdict), kind="golden", verdict=verdict)
 

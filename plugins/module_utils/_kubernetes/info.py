@@ -17,11 +17,12 @@ from .endpoint import inside, reachable
 from .errors import ApiError
 from .golden import PodClient
 from .managed import owner_of
-from .objects import DEPLOYMENT, Object, is_going, key_of
+from .objects import Object, key_of
 from .observe import observe
 from .plan import plan
+from .pods import serving_container
 from .record import Record, load_record
-from .serving import ready_path_of, replica_facts, served_release, serving_pods
+from .serving import ready_path_of, replica_facts, replicas_of, served_release
 from .wait import health
 
 Render = t.Callable[[], list[Object]]
@@ -44,23 +45,24 @@ def look(
     record = load_record(api, namespace, name)
     ours = [obj for obj in observe(api, name, namespace, [], record).ours.values() if owner_of(obj) is not None]
     workload = next((obj for obj in ours if obj["kind"] == "Deployment" and obj["metadata"]["name"] == name), None)
-    pods = api.list("v1", "Pod", namespace, labels=f"{DEPLOYMENT}={name}")[0]
-    current = serving_pods(api, namespace, name)
+    replicas = replicas_of(api, namespace, name)
     verdict = None
     if inquiry.verification is not None:
         shown = inquiry.verification.credentials
-        endpoints = [Endpoint(pod["metadata"]["name"], PodClient(api, pod, shown)) for pod in current]
-        path = ready_path_of(current[0]) if current else ""
+        endpoints = [
+            Endpoint(pod["metadata"]["name"], PodClient(api, pod, shown, replicas.spec)) for pod in replicas.serving
+        ]
+        path = ready_path_of(replicas.spec) if replicas.spec else ""
         verdict = golden_verdict(inquiry.verification, endpoints, path, progress)
     return Info(
         name=name,
         target="kubernetes",
         exists=bool(ours),
         health=_overall(api, ours, workload, name),
-        image=workload["spec"]["template"]["spec"]["containers"][0]["image"] if workload else None,
-        release=served_release(api, current),
+        image=serving_container(workload["spec"]["template"]["spec"]).get("image") if workload else None,
+        release=served_release(api, replicas),
         url=reachable(api, ours, name),
-        replicas=[replica_facts(pod) for pod in pods if not is_going(pod)],
+        replicas=[replica_facts(pod) for pod in replicas.pods],
         golden=verdict,
         drift=_drift(api, namespace, name, render, record, waits=waits) if render is not None else None,
         details={

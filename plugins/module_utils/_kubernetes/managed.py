@@ -44,6 +44,18 @@ def our_fields(live: Object, api_version: str = "") -> dict[str, t.Any] | None:
     return None
 
 
+def managers_of(live: Object, *path: str) -> list[str]:
+    """Return the managers of the field *path* of *live*, by name: ``managers_of(live, "spec", "paused")``."""
+    found = []
+    for entry in live["metadata"].get("managedFields") or []:
+        node: t.Any = entry.get("fieldsV1") or {}
+        for name in path:
+            node = node.get(f"f:{name}") if isinstance(node, dict) else None
+        if node is not None:
+            found.append(str(entry.get("manager") or "another manager"))
+    return sorted(set(found))
+
+
 def applied_at(live: Object) -> datetime.datetime | None:
     """Return when *live* was last changed by us, by the server's clock; ``None`` where it does not tell."""
     for entry in live["metadata"].get("managedFields") or []:

@@ -16,5 +16,6 @@ CONNECTION_OPTIONS: dict[str, t.Any] = {
     "api_server": {"type": "str"},
     "api_token": {"type": "str", "no_log": True},
     "api_proxy": {"type": "str"},
+    "allow_credentials_over_http": {"type": "bool", "default": False},
     "tls_server_name": {"type": "str"},
 }

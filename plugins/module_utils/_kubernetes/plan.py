@@ -16,6 +16,7 @@ from .managed import comparable, is_adopted, is_kept, is_provably_equal, our_fie
 from .objects import (
     ADOPTED,
     APPLIED,
+    DEPLOYMENT,
     Key,
     Object,
     annotations_of,
@@ -29,10 +30,12 @@ from .objects import (
 from .observe import Observed, fetch, is_namespace_ours, observe
 from .record import Record
 from .refusal import explained, is_about_object, some
+from .secrets import secrets_in
 from .trial import try_out
 from .vacancy import is_container, is_made_by_server, why_left
 
 if t.TYPE_CHECKING:
+    from .blocking_fields import Blocking
     from .client import Api
 
 
@@ -48,6 +51,7 @@ class Change:
     :param live: what is there; ``None`` where nothing is.
     :param result: what the server said that it becomes (dry run); ``None`` where it was not asked.
     :param force: take fields over from other managers, for this object alone.
+    :param blocking: fields of other managers that are taken over first, see :mod:`.blocking_fields`.
     """
 
     key: Key
@@ -55,6 +59,7 @@ class Change:
     live: Object | None = None
     result: Object | None = None
     force: bool = False
+    blocking: list[Blocking] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -140,15 +145,16 @@ def plan(
     lenient: bool = False,
     waits: bool = True,
 ) -> Plan:
-    """Compare *desired* with what is there; what cannot be compared here is tried by a server-side dry run.
+    """Compare *desired* with what is there; what is to be written is tried by server-side dry runs, as far as it can be.
 
     :param namespace: of the deployment; by default the context's.
     :param force: fields that other managers own are to be taken over.
-    :param check: what does not exist yet is tried too, because nothing will be written after.
+    :param check: nothing will be written: warn of what cannot be tried.
     :param previous: a plan made shortly before, whose tries hold for objects that did not change since.
     :param lenient: one object that the server refuses does not stop the others; see :class:`Plan`.
     :param waits: the run waits until new pods have replaced the old ones; without it, what pods use is not pruned.
-    :raises ModelshipError: kind C(conflict), C(foreign), C(input) or C(kubernetes); all objects concerned are named.
+    :raises ModelshipError: kind C(conflict), C(foreign), C(input), C(paused) or C(kubernetes); all objects concerned are
+        named.
     """
     namespace = namespace or api.access.namespace
     customs = custom_kinds(desired)
@@ -162,6 +168,7 @@ def plan(
     observed = observe(api, name, namespace, declared, record, not_served)
     difference, warnings = Difference(f"deployment {name}"), list(observed.warnings)
     result = Plan(name, namespace, wanted, difference, warnings=warnings, lenient=lenient)
+    difference.conceal(lambda: _secrets(wanted, live.values(), record), [name, namespace])
     _check_namespaces(result, observed)
     missing = [
         (version, key)
@@ -175,8 +182,16 @@ def plan(
     _find_prunes(api, result, observed, {key for _version, key in declared}, waits=waits)
     doubtful = _classify(result, live, observed, previous)
     try_out(api, result, doubtful, not_served, observed, force=force, check=check)
+    if not lenient:
+        _check_paused(result)
     _describe(result, record)
     return result
+
+
+def _secrets(wanted: t.Iterable[Object], live: t.Iterable[Object], record: Record | None) -> set[str]:
+    """Return the secrets that are declared, those that are there, and those of the revision before."""
+    good = record.good.objects if record and record.good else []
+    return {secret for obj in [*wanted, *live, *good] for secret in secrets_in(obj)}
 
 
 def _check_namespaces(plan: Plan, observed: Observed) -> None:
@@ -191,6 +206,22 @@ def _check_namespaces(plan: Plan, observed: Observed) -> None:
             raise ModelshipError(
                 f"namespace {name} does not exist: create it, or set kubernetes.create_namespace for the deployment's own"
             )
+
+
+def _check_paused(plan: Plan) -> None:
+    """Refuse to change the pods of a Deployment that somebody has paused, which would wait for the whole deadline."""
+    for change in plan.updates:
+        live = change.live or {}
+        spec = live.get("spec") or {}
+        if change.key[:2] != ("apps", "Deployment") or not spec.get("paused"):
+            continue
+        from .difference import overlaid
+        from .workloads import paused
+
+        becomes = change.result or overlaid(live, change.desired)
+        if becomes["spec"].get("paused") and becomes["spec"]["template"] != spec["template"]:
+            why, hint = paused(live)
+            raise ModelshipError(f"{change.key}: {why}. What to do: {hint}; nothing was changed", kind="paused")
 
 
 def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key], *, waits: bool) -> None:
@@ -216,7 +247,8 @@ def _find_prunes(api: Api, plan: Plan, observed: Observed, declared: set[Key], *
 
 def _classify(plan: Plan, live: dict[Key, Object], observed: Observed, previous: Plan | None) -> list[Change]:
     """Sort what needs no question into *plan*; return the existing objects that the server has to be asked about."""
-    tried = {change.key: change for change in [*previous.updates, *previous.unchanged]} if previous else {}
+    changes = [*previous.creates, *previous.updates, *previous.unchanged] if previous else []
+    tried = {change.key: change for change in changes}
     doubtful = []
     for obj in plan.desired:
         change = Change(key_of(obj), obj)
@@ -228,6 +260,9 @@ def _classify(plan: Plan, live: dict[Key, Object], observed: Observed, previous:
             change.live = found = None
         if found is None:
             change.desired = begun(obj, plan.desired)
+            before = tried.get(change.key)
+            if before and before.live is None and before.desired == change.desired:
+                change.result = before.result
             plan.creates.append(change)
             continue
         _check_owner(plan, change.key, found)
@@ -237,7 +272,7 @@ def _classify(plan: Plan, live: dict[Key, Object], observed: Observed, previous:
         change.desired = _adapted(obj, found, plan.desired)
         before = tried.get(change.key)
         if before and before.live and before.desired == change.desired and version_of(before.live) == version_of(found):
-            change.result, change.force = before.result, before.force
+            change.result, change.force, change.blocking = before.result, before.force, before.blocking
         doubtful.append(change)
     return doubtful
 
@@ -268,7 +303,8 @@ def _check_owner(plan: Plan, key: Key, live: Object) -> None:
 
 def _adapted(obj: Object, live: Object, desired: t.Iterable[Object]) -> Object:
     """Return *obj* with what depends on the live object: the mark of adoption, and replicas that are handed over."""
-    adopting = our_fields(live) is None
+    # without our label it may be one of which fields were taken over by a run that was killed then
+    adopting = our_fields(live) is None or DEPLOYMENT not in labels_of(live)
     replicas = replicas_to_hold(obj, live)
     if not adopting and not is_adopted(live) and replicas is None:
         return obj

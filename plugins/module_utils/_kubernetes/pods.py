@@ -14,6 +14,7 @@ import re
 import typing as t
 
 from .objects import Object, annotations_of, group_of, is_going, labels_of
+from .scope import CONTAINER
 from .watching import pod_sources_of
 
 if t.TYPE_CHECKING:
@@ -43,6 +44,7 @@ _MISSING = re.compile(r'(secret|configmap) "[^"]*" not found|couldn\'t find key 
 #: For so many seconds. A kubelet that missed it looks again after 10 to 15 s (``backOffPeriod`` of ``pkg/kubelet``).
 CONFIGURATION_GRACE_S = 20.0
 
+_DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 _REVISION = "deployment.kubernetes.io/revision"
 _TEXT_LIMIT = 400
 
@@ -254,6 +256,19 @@ def containers(pod: Object) -> list[Object]:
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
 
+def serving_container(spec: Object, annotations: t.Mapping[str, str] | None = None) -> Object:
+    """Return the container of a pod *spec* that serves: the one so named, wherever webhooks have put theirs.
+
+    In pods of other workloads it is the one that ``kubectl.kubernetes.io/default-container`` of *annotations* names, else
+    the first.
+    """
+    found = {container.get("name"): container for container in spec.get("containers") or ()}
+    for name in (CONTAINER, (annotations or {}).get(_DEFAULT_CONTAINER)):
+        if name in found:
+            return dict(found[name])
+    return dict(next(iter(found.values()), {}))
+
+
 def condition(obj: Object, kind: str) -> Object:
     """Return the condition *kind* of *obj*'s status; empty if it has none."""
     for found in (obj.get("status") or {}).get("conditions") or ():
@@ -285,11 +300,11 @@ def row(pod: Object, lost: t.Container[str] = ()) -> dict[str, t.Any]:
     """Return *pod* as one row of a table.
 
     ``name``, ``node``, ``address``, ``ready`` (bool), ``restarts`` (of all its containers), ``image`` and ``image_id`` of
-    its first container, ``state`` (see :func:`stage`).
+    its main container (see :func:`serving_container`), ``state`` (see :func:`stage`).
     """
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
     found = trouble(pod)
-    declared = (spec.get("containers") or [{}])[0]
+    declared = serving_container(spec, annotations_of(pod))
     running: Object = next(
         (each for each in status.get("containerStatuses") or () if each.get("name") == declared.get("name")), {}
     )
@@ -333,25 +348,44 @@ def newest_replica_set(deployment: Object, replica_sets: t.Iterable[Object]) -> 
     return None
 
 
-def current_pods(api: Api, obj: Object) -> list[Object]:
-    """Return the ready pods of the newest revision of the workload *obj*, as the server knows them now.
+class ObservedPods(t.NamedTuple):
+    """The pods of one workload.
 
-    *obj* itself is asked for anew: when it was applied, its controller had not named its revision yet.
+    :param live: the workload itself.
+    :param pods: all that it controls.
+    :param current: those of its newest revision; empty while it is not known which these are.
+    """
+
+    live: Object
+    pods: list[Object]
+    current: list[Object]
+
+
+def observed_pods(api: Api, obj: Object) -> ObservedPods | None:
+    """Return the pods of the workload *obj*, as the server knows them now; ``None`` where it does not exist.
+
+    *obj* itself is read again: when it was applied, its controller had not named its revision yet.
 
     :raises ApiError: it cannot be asked.
     """
     metadata = obj["metadata"]
     live = api.get(obj["apiVersion"], obj["kind"], metadata["namespace"], metadata["name"])
     if live is None:
-        return []
+        return None
     found: dict[str, list[Object]] = {"ReplicaSet": [], "Pod": []}
     for source in pod_sources_of([live]):
         found[source.kind] = api.list(source.api_version, source.kind, source.namespace, labels=source.labels)[0]
     uid = live["metadata"]["uid"]
     sets = [each for each in found["ReplicaSet"] if controller_of(each) == uid]
     owners = {uid, *(each["metadata"]["uid"] for each in sets)}
-    pods = current_of(live, sets, [pod for pod in found["Pod"] if controller_of(pod) in owners])
-    return [pod for pod in pods or () if is_ready(pod)]
+    pods = [pod for pod in found["Pod"] if controller_of(pod) in owners]
+    return ObservedPods(live, pods, list(current_of(live, sets, pods) or ()))
+
+
+def current_pods(api: Api, obj: Object) -> list[Object]:
+    """Return the ready pods of the newest revision of the workload *obj*; see :func:`observed_pods`."""
+    observed = observed_pods(api, obj)
+    return [pod for pod in observed.current if is_ready(pod)] if observed else []
 
 
 def one_line(text: str) -> str:

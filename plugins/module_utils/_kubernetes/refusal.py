@@ -9,6 +9,7 @@ import re
 import typing as t
 
 from .._core.errors import ModelshipError
+from .._core.masking import Mask
 from .errors import FIELD_CONFLICT, ApiError
 from .objects import Key, Object, key_of
 from .secrets import secrets_in
@@ -20,27 +21,33 @@ _IMMUTABLE = re.compile(
 )
 #: Statuses of what the server says of one object, not of this user or of itself; 500 for fields that a kind does not have.
 _OF_ONE = frozenset((400, 403, 404, 409, 422, 500))
-#: A value as validation prints it, where it is short and plain; anything else is a dump of a whole structure.
-_PLAIN = re.compile(
-    r'^(?:Invalid|Unsupported|Duplicate) value: (?P<value>"(?:[^"\\]|\\.){0,80}"|[-\w.]{0,40}): (?P<why>.*)$'
-)
-_VALUE = re.compile(r"^(?:Invalid|Unsupported|Duplicate) value: ")
+#: What validation puts before the value that it refuses; then comes the reason, if it has one.
+_VALUE = re.compile(r"^(?P<what>(?:Invalid|Unsupported|Duplicate) value|Not found): ")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+#: A value that is short and plain; anything else is a dump of a whole structure, or may hold a secret.
+_PLAIN = re.compile(r'"(?:[^"\\]|\\.){0,80}"|[-\w.]{0,40}')
+_MOST_TEXT = 200
 _TYPED = re.compile(r"got &value\.\w+\{Value:.*?\}(?=\s|$)")
 #: Shorter secrets are part of too many words.
 _LEAST_SCRUBBED = 4
 
 
 class Conflict(t.NamedTuple):
-    """A declared *field* that *manager* (through *subresource*, or empty) owns with another value."""
+    """A declared *field* that *manager* (through *subresource*, or empty) owns with another value.
+
+    :param why: a field that is not declared, but with which what is declared would be invalid: what the server says.
+    """
 
     key: Key
     field: str
     manager: str
     subresource: str
+    why: str = ""
 
     def __str__(self) -> str:
         through = f" ({self.subresource})" if self.subresource else ""
-        return f"{self.field} is managed by {self.manager}{through}"
+        beside = f" and cannot stand beside what is declared ({self.why})" if self.why else ""
+        return f"{self.field} is managed by {self.manager}{through}{beside}"
 
 
 def conflicts_of(error: ModelshipError, key: Key) -> list[Conflict]:
@@ -96,6 +103,11 @@ def is_about_object(error: ModelshipError) -> bool:
     return isinstance(error, ApiError) and error.status in _OF_ONE
 
 
+def is_refusal(error: ModelshipError) -> bool:
+    """Tell whether the server refused what was asked of it: it answered, and no other run has taken the lock."""
+    return error.kind in ("kubernetes", "conflict") and not (isinstance(error, ApiError) and error.unreachable)
+
+
 def combined(errors: t.Sequence[ModelshipError]) -> ModelshipError:
     """Return one error for several, of the kind of the first; a server that cannot be reached is told alone."""
     first = errors[0]
@@ -117,18 +129,37 @@ def some(names: t.Sequence[object], most: int = 5) -> str:
 
 def _reason(cause: dict[str, t.Any], secret: bool) -> str:
     field = str(cause.get("field") or "").strip("[].")  # "[]" is the whole object
-    reason = _short(str(cause.get("message")), secret)
+    reason = short_reason(str(cause.get("message")), secret)
     return f"{cause['field']}: {reason}" if field else reason
 
 
-def _short(message: str, secret: bool) -> str:
+def short_reason(message: str, secret: bool) -> str:
     """Return what validation says without a dump of the object (which can hold secrets) and without its diff."""
     message = message.split("\n", 1)[0]
-    if _VALUE.match(message):
-        if not secret and (match := _PLAIN.match(message)):
-            return f"{match['value']}: {match['why']}"
-        return message.rpartition(": ")[2]
-    return message.removeprefix("Forbidden: ")
+    match = _VALUE.match(message)
+    if not match:
+        return message.removeprefix("Forbidden: ")
+    value, why = _value_and_reason(message[match.end() :])
+    shown = value if not secret and _PLAIN.fullmatch(value) else ""
+    if not why:  # the kind of the refusal is all that there is of a reason
+        if not secret and not any(mark in value for mark in '{["'):
+            shown = value[:_MOST_TEXT]
+        return f"{match['what']}: {shown}" if shown else match["what"]
+    return f"{shown}: {why}" if shown else why
+
+
+def _value_and_reason(text: str) -> tuple[str, str]:
+    """Split ``value: reason``; both may contain colons, and the value braces and quotes."""
+    depth, position = 0, 0
+    while position < len(text):
+        if text[position] == '"' and (quoted := _QUOTED.match(text, position)):
+            position = quoted.end()
+            continue
+        depth += {"{": 1, "[": 1, "(": 1, "}": -1, "]": -1, ")": -1}.get(text[position], 0)
+        if depth <= 0 and text.startswith(": ", position):
+            return text[:position], text[position + 2 :]
+        position += 1
+    return text, ""
 
 
 def _what_to_do(key: Key, obj: Object) -> str:
@@ -154,4 +185,4 @@ def _scrubbed(message: str, obj: Object) -> str:
     values = [value for value in secrets_in(obj) if len(value) >= _LEAST_SCRUBBED]
     for value in sorted(values, key=len, reverse=True):
         message = message.replace(value, "<redacted>")
-    return message
+    return Mask(values, hide=lambda _secret: "<redacted>").text(message)

@@ -20,6 +20,7 @@ from .observe import is_namespace_ours, observe
 from .prune import delete_all, no_guard, release
 from .record import Record, drop_record, load_record, record_name
 from .refusal import combined, some
+from .secrets import secrets_in
 from .vacancy import is_container, why_left
 
 if t.TYPE_CHECKING:
@@ -164,6 +165,10 @@ def _vacant(api: Api, name: str, found: _Found) -> tuple[list[Object], list[str]
 def _result(name: str, found: _Found, leaving: list[Object], kept: list[str], *, check: bool) -> Removal:
     gone = [*found.objects, *leaving]
     difference = Difference(f"deployment {name}")
+    good = found.record.good.objects if found.record.good else []
+    difference.conceal(
+        lambda: {secret for obj in [*found.objects, *found.kept, *good] for secret in secrets_in(obj)}, [name]
+    )
     for obj in gone:
         difference.add(str(key_of(obj)), shown(comparable(obj), obj, None)[0], None)
     for obj in found.adopted:

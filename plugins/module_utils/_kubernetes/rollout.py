@@ -18,6 +18,10 @@ from .errors import ApiError
 from .lease import Lease
 from .objects import Key, Object, key_of
 from .record import Record, Revision, load_record, save_record
+from .refusal import is_refusal
+
+if t.TYPE_CHECKING:
+    from .serving import Replicas
 
 # what waiting and its verdicts need is imported there: a module is compiled anew in every task
 
@@ -64,6 +68,8 @@ class Rollout:
         self.desired = desired
         self.settings = settings
         self.progress = progress
+        #: a first deployment was refused while it was applied, so nothing of it serves, and it can be removed again
+        self.refused_first = False
         #: the last good revision before and after the rollout
         self.previous: Revision | None = None
         self.current: Revision | None = None
@@ -93,15 +99,20 @@ class Rollout:
         """
         record = load_record(self.api, self.namespace, self.name)
         self.previous = self.current = record.good
-        if seen.stored or record.stored or not found.is_first:
+        first = found.is_first and not seen.stored and not record.stored
+        if not first:
             found = self.plan(record, previous=found)
         # what this run is about to make is remembered first, so that a killed run's objects are found again
         record = save_record(self.api, self.namespace, self.name, record.with_plan(found))
+        live: list[Object] | None = None
         try:
             live = self._carry_out(found, lease, force=self.settings.force)
             self.trust(live)
         except ModelshipError as exc:
-            self._go_back(exc, record, lease)
+            if live is None and first and is_refusal(exc):
+                self.refused_first = True
+            else:
+                self._go_back(exc, record, lease)
             raise
         try:
             self._prune(found, lease)
@@ -109,7 +120,7 @@ class Rollout:
             if self.settings.waits:
                 self._remember(record, found)
         except ModelshipError as exc:
-            _add(exc, f"what is declared is {'ready' if self.settings.waits else 'applied'}: run again for the rest")
+            add(exc, f"what is declared is {'ready' if self.settings.waits else 'applied'}: run again for the rest")
             raise
         return found, live
 
@@ -159,17 +170,17 @@ class Rollout:
         if wanted is not None and not verified:
             from .golden import demand  # and with it an HTTP client
 
-            demand(self.api, self._pods_to_ask(), self.declaration, wanted, self.progress)
+            demand(self.api, self._replicas_to_ask(), self.declaration, wanted, self.progress)
 
-    def _pods_to_ask(self) -> list[Object]:
-        """Return the pods that serve, once there are any: those that were ready may have been moved just now.
+    def _replicas_to_ask(self) -> Replicas:
+        """Return the replicas once any serves: those that were ready may have been moved just now.
 
         :raises ModelshipError: there are none, and not because none is wanted.
         """
-        from .serving import serving_pods
+        from .serving import replicas_of
 
         deadline = time.monotonic() + _ASK_S
-        while not (pods := serving_pods(self.api, self.namespace, self.name)):
+        while not (replicas := replicas_of(self.api, self.namespace, self.name)).serving:
             workload = self.api.get("apps/v1", "Deployment", self.namespace, self.name)
             if workload is not None and workload["spec"].get("replicas") == 0:
                 break
@@ -179,7 +190,7 @@ class Rollout:
                     kind="unhealthy",
                 )
             time.sleep(_PAUSE_S)
-        return pods
+        return replicas
 
     def _carry_out(self, found: Plan, lease: Lease, *, force: bool) -> list[Object]:
         return carry_out(
@@ -209,7 +220,7 @@ class Rollout:
         prune(self.api, found, self.progress, deadline_s=self.settings.deadline_s, guard=lease.check)
 
     def _remember(self, record: Record, found: Plan) -> None:
-        from .serving import served_release, serving_pods
+        from .serving import replicas_of, served_release
 
         good = record.good
         same = good is not None and good.objects == found.desired
@@ -217,7 +228,7 @@ class Rollout:
             objects=found.desired,
             image=self.declaration.image,
             digest=self.declaration.digest,
-            release=served_release(self.api, serving_pods(self.api, self.namespace, self.name)),
+            release=served_release(self.api, replicas_of(self.api, self.namespace, self.name)),
             number=(good.number if same else good.number + 1) if good else 1,
             when=good.when if same and good else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
@@ -231,10 +242,10 @@ class Rollout:
         """
         good = record.good
         if exc.kind == "locked" or (isinstance(exc, ApiError) and exc.unreachable):
-            _add(exc, "what was applied so far stays: run again")
+            add(exc, "what was applied so far stays: run again")
             return
         if good is None:
-            _add(
+            add(
                 exc,
                 "there is no earlier good revision to go back to, so what was applied stays: mend the declaration and run "
                 "again, or remove it with state: absent",
@@ -252,15 +263,15 @@ class Rollout:
             self._prune(back, lease)
         except ModelshipError as second:
             told = "; ".join([second.message, *refused.values()])
-            _add(exc, f"and going back to {named} failed too: {told}; run again")
+            add(exc, f"and going back to {named} failed too: {told}; run again")
             return
         exc.details["restored"] = {"revision": good.number, "image": good.image, "release": good.release}
         if back.changed:
-            _add(exc, f"went back to {named}, which is ready again")
+            add(exc, f"went back to {named}, which is ready again")
         else:
-            _add(exc, f"{named} is what is there")
+            add(exc, f"{named} is what is there")
         if refused:
-            _add(exc, f"what of it cannot be put back stays as it was applied: {'; '.join(refused.values())}")
+            add(exc, f"what of it cannot be put back stays as it was applied: {'; '.join(refused.values())}")
 
     def _demand_workload(self, refused: dict[Key, str]) -> None:
         """What serves must be back, whatever else is not.
@@ -271,6 +282,7 @@ class Rollout:
             raise ModelshipError(why, kind="kubernetes")
 
 
-def _add(exc: ModelshipError, text: str) -> None:
+def add(exc: ModelshipError, text: str) -> None:
+    """Add the clause *text* to the message of *exc*."""
     exc.message += f"; {text}"
     exc.args = (exc.message,)

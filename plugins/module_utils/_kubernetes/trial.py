@@ -21,6 +21,11 @@ if t.TYPE_CHECKING:
 #: Field, manager and subresource by which a HorizontalPodAutoscaler sets replicas.
 _AUTOSCALED = ("spec.replicas", "kube-controller-manager", "scale")
 _TRIES = 5
+_POD = ("v1", "Pod")
+#: A namespace that every cluster has, for the validation of objects whose own does not exist yet.
+_ELSEWHERE = "default"
+#: A webhook that writes elsewhere may not be called by a dry run.
+_NO_DRY_RUN = "does not support dry run"
 #: What is answered of an object that its kind's definition does not allow; 500 for fields that it does not have.
 _BY_DEFINITION = frozenset((400, 404, 422, 500))
 
@@ -35,16 +40,22 @@ def try_out(
     force: bool,
     check: bool,
 ) -> None:
-    """Ask the server what becomes of *doubtful* (and, in check mode, of what is made or deleted), all at once."""
+    """Ask the server what becomes of *doubtful*, and of what is made or deleted, all at once, before anything is written.
+
+    :param check: nothing will be written: what could not be tried is worth a warning.
+    """
     questions = [change for change in doubtful if change.result is None]
-    if check:
-        questions += _askable(plan, not_served, observed)
+    elsewhere: list[Change] = []
+    if not plan.lenient:
+        askable, elsewhere = _askable(plan, not_served, observed, check=check)
+        questions += askable
     conflicts: list[Conflict] = []
     refusals: list[tuple[Change, ModelshipError]] = []
 
     def ask(change: Change) -> Object:
         return _tried(api, change, force=force or change.force)
 
+    answer: Object | ModelshipError | None
     for change, answer in zip(questions, api.each(ask, questions), strict=True):
         if isinstance(answer, ModelshipError):
             found = conflicts_of(answer, change.key)
@@ -53,12 +64,16 @@ def try_out(
                 answer = _or_error(ask, change)
                 found = conflicts_of(answer, change.key) if isinstance(answer, ModelshipError) else []
             conflicts += found
-        if not isinstance(answer, ModelshipError):
+        if isinstance(answer, ModelshipError) and not conflicts_of(answer, change.key):
+            answer, beside = _without_blocking(api, change, answer, force=force)
+            conflicts += beside
+        if not isinstance(answer, ModelshipError | None):
             change.result = answer
-        elif not conflicts_of(answer, change.key):
+        elif answer is not None and not conflicts_of(answer, change.key):
             refusals.append((change, answer))
-    errors = _judged(plan, doubtful, refusals)
-    if check:
+    errors = _judged(plan, doubtful, refusals, check=check)
+    if not plan.lenient:
+        errors += _refused_elsewhere(api, elsewhere)
         answers = api.each(lambda obj: api.delete(obj, dry_run=True), plan.prunes)
         errors += [answer for answer in answers if isinstance(answer, ModelshipError)]
     if conflicts:
@@ -70,21 +85,113 @@ def try_out(
         (plan.unchanged if stays else plan.updates).append(change)
 
 
+def _without_blocking(
+    api: Api, change: Change, error: ModelshipError, *, force: bool
+) -> tuple[Object | ModelshipError | None, list[Conflict]]:
+    """Look for fields of other managers that are the reason of *error*, the answer to applying *change*.
+
+    Return what becomes of it, or what is left of the error, and the conflicts that the fields are; with *force* they are
+    taken over instead.
+    """
+    from .blocking_fields import (  # few runs need it, and a module is compiled anew in every task
+        blocking_fields,
+        tried_without,
+    )
+
+    blocking, rest = blocking_fields(error, change.desired, change.live)
+    if not blocking or change.live is None:
+        return error, []
+    if force and rest is None:
+        try:
+            result = tried_without(api, change.desired, change.live, blocking)
+        except ModelshipError as exc:
+            return exc, []
+        change.blocking = blocking
+        return result, []
+    found = [Conflict(change.key, item.field, ", ".join(item.managers), "", item.why) for item in blocking]
+    return rest, [] if force else found
+
+
+def try_creates(api: Api, plan: Plan) -> None:
+    """Ask the server what becomes of those objects in the deployment's namespace, which exists now, that it was not asked of.
+
+    :raises ModelshipError: it refuses; all objects concerned are named.
+    """
+    questions = [
+        change
+        for change in plan.creates
+        if change.result is None
+        and change.key.namespace == plan.namespace
+        and (change.desired["apiVersion"], change.desired["kind"]) != _POD
+        and api.serves(change.desired["apiVersion"], change.desired["kind"])
+    ]
+    refusals = []
+    for change, answer in zip(questions, api.each(lambda each: _tried(api, each, force=False), questions), strict=True):
+        if isinstance(answer, ModelshipError):
+            refusals.append((change, answer))
+        else:
+            change.result = answer
+    if errors := _judged(plan, [], refusals, check=False):
+        raise combined(errors)
+
+
+def _refused_elsewhere(api: Api, changes: list[Change]) -> list[ModelshipError]:
+    """Return what validation says against *changes*, whose namespaces do not exist yet: it is asked in one that does.
+
+    Only what is wrong with an object itself counts, not what rights, quotas and policies of the other namespace say.
+    """
+
+    def ask(change: Change) -> None:
+        obj = {**change.desired, "metadata": {**change.desired["metadata"], "namespace": _ELSEWHERE}}
+        if api.get(obj["apiVersion"], obj["kind"], _ELSEWHERE, change.key.name) is None:
+            api.apply(obj, dry_run=True)
+
+    found = []
+    for change, answer in zip(changes, api.each(ask, changes), strict=True):
+        if isinstance(answer, ModelshipError) and _is_invalid(answer):
+            told = explained(answer, change.desired)
+            for place in (" {}/", "({}/", "namespace {}"):
+                told.message = told.message.replace(place.format(_ELSEWHERE), place.format(change.key.namespace))
+            told.args = (told.message,)
+            found.append(told)
+    return found
+
+
+def _is_invalid(error: ModelshipError) -> bool:
+    """Tell whether *error* says that an object is wrong wherever it is; 500 is for fields that its kind does not have."""
+    status = getattr(error, "status", 0)
+    if "webhook" in error.message:
+        return False
+    return status in (400, 422) or (status == 500 and "typed patch object" in error.message)
+
+
 def _judged(
-    plan: Plan, doubtful: t.Iterable[Change], refusals: t.Iterable[tuple[Change, ModelshipError]]
+    plan: Plan,
+    doubtful: t.Iterable[Change],
+    refusals: t.Iterable[tuple[Change, ModelshipError]],
+    *,
+    check: bool,
 ) -> list[ModelshipError]:
-    """Return the errors that *refusals* are, and warn of those that may be over once what they need is made or changed."""
+    """Return the errors that *refusals* are, without those that may be over once what they need is made or changed.
+
+    :param check: that is told as a warning; else the write itself will tell.
+    """
     creates = {change.key for change in plan.creates}
     kinds = custom_kinds(change.desired for change in [*plan.creates, *doubtful] if not _is_same(change))
     errors = []
     for change, answer in refusals:
         error = explained(answer, change.desired)
+        why = ""
         # what it refers to is to be made first, or it was held against the definition of its kind as that is now
         if change.key in creates and getattr(answer, "status", 0) == 404:
-            plan.warnings.append(f"{change.key} could not be tried: {error.message}")
+            why = "could not be tried"
         elif is_by_definition(answer, change.desired, kinds):
-            plan.warnings.append(f"{change.key} could not be tried before its kind is changed: {error.message}")
-        elif not plan.bears(change.desired, answer):
+            why = "could not be tried before its kind is changed"
+        elif _NO_DRY_RUN in error.message:
+            why = "could not be tried"
+        if why and (check or change.key not in creates):
+            plan.warnings.append(f"{change.key} {why}: {error.message}")
+        if not why and not plan.bears(change.desired, answer):
             errors.append(error)
     return errors
 
@@ -117,30 +224,42 @@ def _or_error(function: t.Callable[[Change], Object], change: Change) -> Object 
         return exc
 
 
-def _askable(plan: Plan, not_served: t.Container[tuple[str, str]], observed: Observed) -> list[Change]:
-    """Return the new objects that can be tried before others are made; warn of the rest."""
+def _askable(
+    plan: Plan, not_served: t.Container[tuple[str, str]], observed: Observed, *, check: bool
+) -> tuple[list[Change], list[Change]]:
+    """Return the new objects that can be tried before others are made, and those whose namespace does not exist yet.
+
+    :param check: warn of what cannot be tried, or not where it will be.
+    """
     going = {key_of(obj) for obj in plan.going}
-    asked, untried = [], []
+    asked, elsewhere, untried = [], [], []
     for change in plan.creates:
         obj, key = change.desired, change.key
         kind = (obj["apiVersion"], obj["kind"])
-        no_place = bool(key.namespace) and observed.namespaces.get(key.namespace, True) is None
         # a pod needs its service account at once
-        if no_place or kind in not_served or kind == ("v1", "Pod") or key in going:
+        if kind in not_served or kind == _POD or key in going:
             untried.append(str(key))
-        else:
+        elif key.namespace and observed.namespaces.get(key.namespace, True) is None:
+            elsewhere.append(change)
+        elif change.result is None:
             asked.append(change)
-    if untried:
+    if untried and check:
         plan.warnings.append(
-            f"{some(untried)} could not be tried by the server: what they need (namespace, kind, service "
-            "account) does not exist yet, or they are still being deleted"
+            f"{some(untried)} could not be tried by the server: what they need (kind, service account) does not exist yet, or "
+            "they are still being deleted"
         )
-    return asked
+    if elsewhere and check:
+        names = dict.fromkeys(change.key.namespace for change in elsewhere)
+        plan.warnings.append(
+            f"{some([str(change.key) for change in elsewhere])} could only be validated in namespace {_ELSEWHERE}: what "
+            f"quotas and policies of namespace {', '.join(names)} say is not known before that exists"
+        )
+    return asked, elsewhere
 
 
 def _is_left_by_autoscaler(api: Api, plan: Plan, key: Key, conflicts: list[Conflict]) -> bool:
     """Tell whether the only conflict is about replicas that an autoscaler set which is gone, or is to go."""
-    if any(item[1:] != _AUTOSCALED for item in conflicts):
+    if any(item[1:4] != _AUTOSCALED for item in conflicts):
         return False
     pruned = {key_of(obj) for obj in plan.prunes}
     autoscalers = api.list("autoscaling/v2", "HorizontalPodAutoscaler", key.namespace)[0]

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import typing as t
 
-from .objects import Object, is_going, labels_of
+from .managed import managers_of
+from .objects import MANAGER, Object, is_going, labels_of
 from .pods import (
     condition,
     current_of,
@@ -51,6 +52,10 @@ def _deployment(obj: Object, related: Related) -> Verdict:
     )
     if updated == total == available == wanted:
         return Verdict("ready", _of(available, wanted, "ready"))
+    if spec.get("paused") and MANAGER in managers_of(obj, "spec", "paused"):
+        return Verdict("ready", "is paused, as declared")
+    if spec.get("paused") and (total != updated or not updated):  # else it is only scaled, which goes on
+        return Verdict("failed", *paused(obj))
     failed = _pods_failed(obj, related)
     if failed is None:
         newest = newest_replica_set(obj, related.replica_sets)
@@ -60,12 +65,21 @@ def _deployment(obj: Object, related: Related) -> Verdict:
         failed = _deadline(obj, related)
     if failed is not None:
         return failed
-    if spec.get("paused"):
-        return Verdict("progressing", "is paused: kubectl rollout resume lets it go on")
     parts = [_new_pods(obj, related, wanted)]
     if total > updated:
         parts.append(f"{total - updated} of the earlier revision still run")
     return Verdict("progressing", "; ".join(parts))
+
+
+def paused(obj: Object) -> tuple[str, str]:
+    """Return what is wrong with the paused Deployment *obj* that is to be rolled out, and what to do about it."""
+    managers = [name for name in managers_of(obj, "spec", "paused") if name != MANAGER]
+    by = f" by {', '.join(managers)}" if managers else ""
+    metadata = obj["metadata"]
+    return (
+        f"its rollout is paused{by} (spec.paused), so its pods are not replaced",
+        f"kubectl --namespace {metadata['namespace']} rollout resume deployment {metadata['name']}, then run again",
+    )
 
 
 def _deadline(obj: Object, related: Related) -> Verdict | None:
@@ -221,7 +235,7 @@ def _job(obj: Object, related: Related) -> Verdict:
         if found.get("status") == "True":
             return _job_failed(found, related)
     if spec.get("suspend"):
-        return Verdict("ready", "is suspended, as declared")
+        return _suspended(obj)
     lacking = not status.get("active") and not status.get("succeeded")
     failed = _pods_failed(obj, related) or _refused_by_event(lacking, related)
     if failed is not None:
@@ -233,6 +247,21 @@ def _job(obj: Object, related: Related) -> Verdict:
     running = [pod for pod in related.pods if is_alive(pod)]
     parts += [f"{named(pod)}: {stage(pod, related.lost)}" for pod in running[:_NAMED_PODS]]
     return Verdict("progressing", "; ".join(parts))
+
+
+def _suspended(obj: Object) -> Verdict:
+    """Judge a suspended Job by who suspended it: queues (Kueue) resume what they suspend, people have to be asked."""
+    managers = managers_of(obj, "spec", "suspend")
+    others = [name for name in managers if name != MANAGER]
+    if MANAGER in managers or not others:
+        return Verdict("ready", "is suspended, as declared")
+    text = f"is suspended by {', '.join(others)} (spec.suspend)"
+    if any(name.startswith("kubectl") for name in others):
+        metadata = obj["metadata"]
+        patch = """-p '{"spec":{"suspend":false}}'"""
+        hint = f"kubectl --namespace {metadata['namespace']} patch job {metadata['name']} {patch}, then run again"
+        return Verdict("failed", text, hint)
+    return Verdict("progressing", text)
 
 
 def _job_failed(found: Object, related: Related) -> Verdict:

@@ -10,8 +10,8 @@ import typing as t
 
 from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
-from .._core.redaction import is_secret_name
 from .._core.runner import PROGRESS_OPTION
+from .._core.secret_names import is_secret_name
 from .trainer import Trainer
 
 #: Documented by the fragment ``modelship.core.trainer``.

@@ -118,8 +118,13 @@ def after_apply(monkeypatch: pytest.MonkeyPatch, act: Callable[[Object], None]) 
 
 
 @contextlib.contextmanager
-def webhook(address: str, folder: Path, message: str) -> Iterator[tuple[Object, list[str]]]:
-    """An HTTPS server at *address* that admits nothing; yield its ``clientConfig`` and the names it was asked about."""
+def webhook(
+    address: str, folder: Path, message: str = "", patch: Callable[[Object], t.Any] | None = None
+) -> Iterator[tuple[Object, list[str]]]:
+    """An HTTPS server at *address* that admits nothing; yield its ``clientConfig`` and the names it was asked about.
+
+    :param patch: it admits everything instead, with the JSON patch that this returns for an object.
+    """
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
@@ -137,8 +142,12 @@ def webhook(address: str, folder: Path, message: str) -> Iterator[tuple[Object, 
 
         def do_POST(self) -> None:
             review = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            asked.append(review["request"]["name"])
+            asked.append(review["request"].get("name", ""))
             verdict = {"uid": review["request"]["uid"], "allowed": False, "status": {"code": 403, "message": message}}
+            if patch is not None:
+                operations = json.dumps(patch(review["request"]["object"])).encode()
+                verdict = {"uid": review["request"]["uid"], "allowed": True, "patchType": "JSONPatch"}
+                verdict["patch"] = base64.b64encode(operations).decode()
             body = json.dumps({**review, "request": None, "response": verdict}).encode()
             self.send_response(200)
             self.send_header("content-type", "application/json")

@@ -121,7 +121,7 @@ def test_check_mode_of_a_namespace_that_is_to_be_made(api: CountingApi) -> None:
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     found = deployer.plan([space, config("c", a="1")], check=True)
     assert [str(change.key) for change in found.creates] == [f"Namespace {name}", f"ConfigMap {name}/c"]
-    assert f"ConfigMap {name}/c could not be tried" in found.warnings[0]
+    assert f"ConfigMap {name}/c could only be validated in namespace default" in found.warnings[0]
     assert api.get("v1", "Namespace", "", name) is None
     with pytest.raises(ModelshipError, match=f"namespace {name} does not exist"):
         deployer.plan([config("c", a="1")], check=True)
@@ -291,6 +291,98 @@ def test_adopting_what_another_manager_owns_otherwise_is_a_conflict(digits: Depl
     live = digits.get("Deployment", "digits", "apps/v1") or {}
     assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "example.invalid/a:1"
     assert "modelship" not in json.dumps(live["metadata"])
+
+
+def theirs_in_another_form(image: str) -> list[Object]:
+    """A Service, a Deployment and a budget as kubectl apply made them: all that ours declares, in another form."""
+    web = {"name": "web", "port": 8080, "targetPort": 80}
+    admin = {"name": "admin", "port": 9, "targetPort": 9}
+    container = {
+        "name": "serve",
+        "image": image,
+        "env": [{"name": "A", "value": "b"}],
+        "ports": [{"name": "http", "containerPort": 9000}],
+        "readinessProbe": {"tcpSocket": {"port": 9000}},
+        "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+    }
+    deployed = workload("digits", replicas=0)
+    deployed["spec"]["template"]["spec"] = {"containers": [container], "volumes": [{"name": "v", "emptyDir": {}}]}
+    budget = {"selector": {"matchLabels": {"app": "digits"}}, "minAvailable": 1}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "digits"},
+            "spec": {"selector": {"app": "digits"}, "ports": [web, admin]},
+        },
+        deployed,
+        {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "digits"}, "spec": budget},
+    ]
+
+
+def ours_in_another_form() -> list[Object]:
+    found = theirs_in_another_form("example.invalid/a:1")
+    service_, deployed, budget = found
+    service_["spec"]["ports"] = [{"name": "web", "port": 80, "targetPort": "http"}]
+    reference = {"configMapKeyRef": {"name": "c", "key": "a"}}
+    deployed["spec"]["template"]["spec"] = {
+        "containers": [
+            {
+                "name": "serve",
+                "image": "example.invalid/a:1",
+                "env": [{"name": "A", "valueFrom": reference}],
+                "ports": [{"name": "http", "containerPort": 8080}],
+                "readinessProbe": {"httpGet": {"port": "http", "path": "/"}},
+            }
+        ],
+        "volumes": [{"name": "v", "configMap": {"name": "c"}}],
+    }
+    budget["spec"] = {"selector": {"matchLabels": {"app": "digits"}}, "maxUnavailable": 1}
+    return found
+
+
+def test_adopting_what_others_declared_in_another_form_names_field_and_manager_and_force_takes_it_over(
+    digits: Deployer,
+) -> None:
+    for obj in theirs_in_another_form("example.invalid/a:1"):
+        create(digits, obj, manager="kubectl-client-side-apply")
+    before = digits.state(*KINDS)
+    objects = [config("c", a="1"), *ours_in_another_form()]
+    with pytest.raises(ModelshipError) as caught:
+        digits.deploy(objects)
+    assert caught.value.kind == "conflict"
+    assert digits.state(*KINDS) == before
+    template = 'spec.template.spec.containers[name="serve"]'
+    assert {item["field"] for item in caught.value.details["conflicts"]} == {
+        'spec.ports[port=8080,protocol="TCP"]',
+        f'{template}.ports[containerPort=9000,protocol="TCP"]',
+        f'{template}.env[name="A"].value',
+        f"{template}.readinessProbe.tcpSocket",
+        f'{template}.volumeMounts[mountPath="/v"]',
+        'spec.template.spec.volumes[name="v"].emptyDir',
+        "spec.minAvailable",
+    }
+    assert {item["manager"] for item in caught.value.details["conflicts"]} == {"kubectl-client-side-apply"}
+    assert 'spec.ports[2].name: Duplicate value: "web"' in caught.value.message
+    planned = digits.plan(objects, force=True, check=True)
+    assert digits.state(*KINDS) == before
+    assert '"port": 8080' in planned.difference.as_result()["before"]
+    assert '"port": 8080' not in planned.difference.as_result()["after"]
+    found = digits.deploy(objects, force=True)
+    assert all(change.live is None or change.result is not None for change in found.updates)
+    assert not digits.deploy(objects).changed
+    ports = (digits.get("Service", "digits") or {})["spec"]["ports"]
+    assert sorted((port["name"], port["port"]) for port in ports) == [("admin", 9), ("web", 80)]
+    live = (digits.get("Deployment", "digits", "apps/v1") or {})["spec"]["template"]["spec"]
+    assert [list(volume) for volume in live["volumes"]] in ([["configMap", "name"]], [["name", "configMap"]])
+    container = live["containers"][0]
+    assert "tcpSocket" not in container["readinessProbe"]
+    assert [port["containerPort"] for port in container["ports"]] == [8080]
+    assert "volumeMounts" not in container
+    assert (digits.get("PodDisruptionBudget", "digits", "policy/v1") or {})["spec"].get("minAvailable") is None
+    # it is theirs again afterwards, not deleted
+    assert any("existed before" in clause for clause in digits.remove().kept)
+    assert digits.get("Service", "digits") is not None
 
 
 def test_two_deployments_do_not_share_an_object(digits: Deployer) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ansible_collections.modelship.core.plugins.module_utils._core.discretion import conceal
-from ansible_collections.modelship.core.plugins.module_utils._core.redaction import HIDDEN, is_secret_name
+from ansible_collections.modelship.core.plugins.module_utils._core.redaction import HIDDEN
+from ansible_collections.modelship.core.plugins.module_utils._core.secret_names import is_secret_name
 
 
 def test_only_secret_names_are_hidden_and_only_what_is_long_is_masked_everywhere() -> None:

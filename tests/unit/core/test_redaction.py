@@ -1,44 +1,13 @@
-"""Which names are secrets', what stands for them, and what may be masked wherever it stands."""
+"""What stands for secrets, and what may be masked wherever it stands."""
 
 from __future__ import annotations
-
-import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.diff import Difference
 from ansible_collections.modelship.core.plugins.module_utils._core.redaction import (
     fingerprint,
-    is_secret_name,
     maskable,
     redact_mapping,
 )
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("TOKEN", "api_token", "accessToken", "HF_TOKEN", "token_file", "tokenSource", "API_TOKENS", "access-tokens"),
-        *("DB_PASSWORD", "passphrase", "client-secret", "apiKey", "API_KEYS", "private_key", "Authorization"),
-    ],
-)
-def test_names_of_secrets(name: str) -> None:
-    assert is_secret_name(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "MAX_TOKENS",
-        "max_new_tokens",
-        "TOKENIZERS_PARALLELISM",
-        "tokenizer",
-        "TOKENISER",
-        "tokens",
-        "PASSENGERS",
-        "MODE",
-    ],
-)
-def test_names_of_what_is_none(name: str) -> None:
-    assert not is_secret_name(name)
 
 
 def test_what_is_short_a_number_or_told_anyway_is_not_masked_everywhere() -> None:

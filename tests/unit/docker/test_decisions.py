@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
 import socket
 import sys
 import typing as t
+import urllib.parse
 from pathlib import Path
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
+from ansible_collections.modelship.core.plugins.module_utils._core.masking import encodings
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context, Outcome
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import (
     Declaration,
@@ -361,3 +364,26 @@ def test_tls_that_cannot_be_is_refused(tls: dict[str, t.Any], words: str) -> Non
 def test_a_proxy_cannot_stand_before_containers_that_speak_tls(how: dict[str, t.Any]) -> None:
     with pytest.raises(ModelshipError, match="cannot be used with proxy"):
         declared(proxy={"image": OPTION.image}, **how)
+
+
+def test_a_diff_shows_neither_the_old_nor_the_new_value_of_a_rotated_secret() -> None:
+    old, new = "0ld-p@ss/word", "n3w-p@ss/word"
+
+    def with_secret(secret: str) -> Declaration:
+        encoded = base64.b64encode(f"app:{secret}".encode()).decode()
+        environment = {
+            "DB_PASSWORD": secret,
+            "DATABASE_URL": f"postgres://app:{secret}@db",
+            "GREETING": f"hello {secret}",
+            "QUERY": f"?x={urllib.parse.quote(secret, safe='')}",
+            "HEADERS": f"x: 1, y: Basic {encoded}",
+        }
+        return declared(environment=environment, labels={"note": f"was {secret}"})
+
+    plan = decide(with_secret(new), OPTION, running(with_secret(old)))
+    shown = plan.difference.as_result()
+    told = json.dumps([shown, plan.reasons])
+    assert [form for secret in (old, new) for form in encodings(secret) if form in told] == []
+    for side in ("before", "after"):
+        assert '"GREETING": "hello <redacted ' in shown[side]
+        assert '"note": "was <redacted ' in shown[side]

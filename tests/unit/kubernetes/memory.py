@@ -104,6 +104,8 @@ class Memory:
         key = key_of(obj)
         live = self.objects.get(key)
         made = copy.deepcopy(obj)
+        if ((live or {}).get("spec") or {}).get("paused"):  # another manager's field, as a real server merges it
+            made["spec"].setdefault("paused", True)
         entry = {"manager": MANAGER, "operation": "Apply", "apiVersion": obj["apiVersion"], "fieldsV1": _fields(obj)}
         own = live["metadata"] if live else self._metadata()
         own = {name: own[name] for name in ("uid", "resourceVersion")}

@@ -503,3 +503,44 @@ def test_routes(judged: tuple[Object, Related], state: str, reason: str) -> None
 def test_an_annotation_says_what_to_wait_for(wish: str, conditions: list[Object], state: str) -> None:
     obj = simple("x.test/v1", "Thing", *conditions, metadata={"annotations": {"modelship.io/wait-for": wish}})
     assert judge(obj, Related()).state == state
+
+
+def paused_by(manager: str, field: str = "paused") -> list[Object]:
+    return [{"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {f"f:{field}": {}}}}]
+
+
+@pytest.mark.parametrize("counts", [{"total": 2, "available": 2}, {"total": 3, "updated": 1, "available": 2}, {}])
+def test_a_rollout_that_somebody_has_paused_is_told_at_once(counts: dict[str, int]) -> None:
+    obj = deployment(paused=True, **counts)
+    obj["metadata"]["managedFields"] = paused_by("kubectl-rollout")
+    found = judge(obj, Related())
+    assert (found.state, found.grace_s) == ("failed", 0.0)
+    assert found.reason == "its rollout is paused by kubectl-rollout (spec.paused), so its pods are not replaced"
+    assert found.hint == "kubectl --namespace shop rollout resume deployment digits, then run again"
+
+
+def test_a_paused_deployment_that_only_scales_is_waited_for() -> None:
+    assert judge(deployment(paused=True, replicas=3, total=3, updated=3, available=2), Related()).state == "progressing"
+    assert judge(deployment(paused=True, total=2, updated=2, available=2), Related()).state == "ready"
+
+
+def test_a_pause_that_is_declared_is_waited_for_no_longer() -> None:
+    obj = deployment(paused=True)
+    obj["metadata"]["managedFields"] = paused_by("modelship")
+    assert judge(obj, Related()).reason == "is paused, as declared"
+
+
+@pytest.mark.parametrize(
+    ("manager", "state", "said"),
+    [
+        ("modelship", "ready", "as declared"),
+        ("kubectl-patch", "failed", "is suspended by kubectl-patch (spec.suspend)"),
+        ("kueue", "progressing", "is suspended by kueue (spec.suspend)"),
+    ],
+)
+def test_a_job_that_another_has_suspended_is_not_as_declared(manager: str, state: str, said: str) -> None:
+    obj = job(condition("Suspended"), spec={"suspend": True})
+    obj["metadata"]["managedFields"] = paused_by(manager, "suspend")
+    found = judge(obj, Related())
+    assert found.state == state
+    assert said in found.reason

@@ -5,7 +5,10 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.filter.core import from_yaml_all
 
+from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.objects import DEPLOYMENT, Object
 
 from .manifest_cases import EACH, NAMESPACE, container, deployment, of_kind, only, parameters, refusal, rendered
@@ -169,7 +172,7 @@ def test_nulls_of_extra_resources_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
-        ([extra(), "ConfigMap"], "kubernetes.extra_resources[1] is no Kubernetes object"),
+        ([extra(), "ConfigMap"], "kubernetes.extra_resources[1] is not a Kubernetes object but of type str"),
         ([{"kind": "ConfigMap", "metadata": {"name": "a"}}], "kubernetes.extra_resources[0] has no apiVersion"),
         ([extra(), {"apiVersion": "v1", "metadata": {"name": "a"}}], "kubernetes.extra_resources[1] has no kind"),
         ([{"apiVersion": "v1", "kind": "Pod", "metadata": {}}], "kubernetes.extra_resources[0] has no metadata.name"),
@@ -187,3 +190,43 @@ def test_nulls_of_extra_resources_are_left_out() -> None:
 )
 def test_extra_resources_that_cannot_be_are_refused_by_their_index(resources: list[t.Any], message: str) -> None:
     assert refusal(parameters(extra_resources=resources)).message.startswith(message)
+
+
+SEVERAL_DOCUMENTS = """\
+---
+# only a comment
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: first}
+---
+
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: second}
+---
+"""
+
+
+def test_empty_documents_of_a_yaml_file_are_skipped() -> None:
+    """From the text of a file to the objects, through Ansible's own filter and validation."""
+    given = list(from_yaml_all(SEVERAL_DOCUMENTS))
+    assert given.count(None) == 3
+    checked = ArgumentSpecValidator(OPTIONS).validate(
+        {"name": "digits", "target": "kubernetes", "kubernetes": {"extra_resources": given}}
+    )
+    assert checked.error_messages == []
+    resources = checked.validated_parameters["kubernetes"]["extra_resources"]
+    found = of_kind(rendered(parameters(extra_resources=resources)), "ConfigMap")
+    assert [obj["metadata"]["name"] for obj in found if "first" in str(obj) or "second" in str(obj)] == [
+        "first",
+        "second",
+    ]
+    assert rendered(parameters(extra_resources=[None])) == rendered(parameters())
+
+
+def test_what_is_refused_of_several_documents_has_the_index_that_the_user_counts() -> None:
+    error = refusal(parameters(extra_resources=[None, extra(), None, extra()]))
+    assert error.message.startswith("kubernetes.extra_resources[3] is refused")
+    assert "(index 1)" in error.message

@@ -8,6 +8,7 @@ import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._endpoint.credentials import Credentials
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.access import load_access
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.endpoint import inside, reachable
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.golden import PodClient
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.serving import proxy_path, ready_path_of
@@ -67,11 +68,13 @@ def test_golden_answers_are_asked_as_the_pod_is_probed() -> None:
     for common, name in ((TLS, "https:digits-1"), ({}, "digits-1")):
         made = {"metadata": metadata, "spec": pod(parameters(common))}
         assert proxy_path(made) == f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8080/proxy"
-        assert ready_path_of(made) == "/v2/health/ready"
+        assert ready_path_of(made["spec"]) == "/v2/health/ready"
 
 
 class _Recorded:
     """Takes what would be sent to the API server."""
+
+    access = load_access({"api_server": "https://api.test"})
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}

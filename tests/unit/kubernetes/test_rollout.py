@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import types
 import typing as t
+import urllib.parse
 
 import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
+from ansible_collections.modelship.core.plugins.module_utils._core.masking import encodings
 from ansible_collections.modelship.core.plugins.module_utils._core.progress import Progress
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context, Outcome
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import declare
-from ansible_collections.modelship.core.plugins.module_utils._kubernetes import golden, lease, rollout, serving
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes import golden, lease, remove, rollout, serving
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes import wait as waiting
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.backend import KubernetesBackend
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.declared import KubernetesOptions
@@ -45,13 +49,17 @@ class NoLease:
     def check(self) -> None:
         """Nobody takes it."""
 
+    def exists(self) -> bool:
+        """No other run is at work."""
+        return False
+
 
 LEASE: t.Any = NoLease()
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (lease, rollout):
+    for module in (lease, remove, rollout):
         monkeypatch.setattr(module, "Lease", NoLease)
 
 
@@ -216,7 +224,9 @@ def test_without_waiting_what_pods_of_the_revision_before_use_is_left_to_a_run_t
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The pods of each demand for golden answers; all give them."""
     demands: list[list[str]] = []
-    monkeypatch.setattr(golden, "demand", lambda _api, pods, *_how: demands.append([each["name"] for each in pods]))
+    monkeypatch.setattr(
+        golden, "demand", lambda _api, found, *_how: demands.append([each["name"] for each in found.serving])
+    )
     monkeypatch.setattr(rollout, "_ASK_S", 0.5)
     monkeypatch.setattr(rollout, "_PAUSE_S", 0.01)
     return demands
@@ -226,7 +236,7 @@ def test_golden_answers_wait_for_a_pod_to_ask(
     api: Memory, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = iter([[], [], [{"name": "late"}], []])
-    monkeypatch.setattr(serving, "serving_pods", lambda *_whose: next(looks))
+    monkeypatch.setattr(serving, "replicas_of", lambda *_whose: serving.Replicas([], next(looks), {}))
     run(api, workload(), verification=object())
     assert asked == [["late"]]
 
@@ -245,3 +255,95 @@ def test_of_no_replicas_nothing_is_asked(api: Memory, asked: list[list[str]]) ->
     run(api, workload(replicas=0), verification=object())
     assert asked == [[]]
     assert load_record(t.cast("t.Any", api), "shop", "digits").good is not None
+
+
+def paused(api: Memory) -> None:
+    """What ``kubectl rollout pause`` does."""
+    found = live(api, "Deployment", "digits")
+    found["spec"]["paused"] = True
+    found["metadata"]["managedFields"].append(
+        {"manager": "kubectl-rollout", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}}
+    )
+
+
+def test_a_new_image_for_a_deployment_that_somebody_has_paused_is_refused_before_the_first_write(api: Memory) -> None:
+    run(api, config("c", a="1"), workload())
+    paused(api)
+    before = api.written()
+    for check in (True, False):
+        with pytest.raises(ModelshipError) as caught:
+            made(api, config("c", a="2"), workload("digits:2")).plan(
+                load_record(t.cast("t.Any", api), "shop", "digits"), check=check
+            )
+        assert caught.value.kind == "paused"
+        assert caught.value.message == (
+            "Deployment shop/digits: its rollout is paused by kubectl-rollout (spec.paused), so its pods are not replaced. "
+            "What to do: kubectl --namespace shop rollout resume deployment digits, then run again; nothing was changed"
+        )
+    assert api.written() == before
+
+
+def test_a_paused_deployment_whose_pods_stay_the_same_is_changed_as_declared(api: Memory) -> None:
+    run(api, config("c", a="1"), workload())
+    paused(api)
+    run(api, config("c", a="2"), workload(replicas=2))
+    assert live(api, "Deployment", "digits")["spec"]["replicas"] == 2
+
+
+def spelled(secret: str) -> dict[str, str]:
+    """*secret* as it stands in files and variables: in a URL, percent-encoded, in base64."""
+    quoted = urllib.parse.quote(secret, safe="")
+    encoded = base64.b64encode(f"app:{secret}".encode()).decode()
+    return {
+        "/etc/db.ini": f"url = postgres://app:{secret}@db\nbare {secret}\nquoted ?x={quoted}\n",
+        "/etc/auth": f"authorization: Basic {encoded}\nquoted {quoted.lower()}\n",
+    }
+
+
+def leaks(text: str, secret: str) -> list[str]:
+    return [form for form in encodings(secret) if form in text or form in urllib.parse.unquote(text)]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_diff_shows_neither_the_old_nor_the_new_value_of_a_rotated_secret(api: Memory, check: bool) -> None:
+    old, new = "0ld-p@ss/word", "n3w-p@ss/word"
+    for secret in (old, new):
+        common = {
+            "replicas": 1,
+            "environment": {"DATABASE_URL": f"postgres://app:{secret}@db", "GREETING": f"hello {secret}"},
+            "labels": {"note": "seen"},
+        }
+        given = parameters(common, secrets={"LICENCE": secret}, config_files=spelled(secret))
+        target = KubernetesBackend.__new__(KubernetesBackend)
+        target.options, target.namespace = KubernetesOptions.from_parameters(given), "shop"
+        target.api = t.cast("t.Any", api)
+        outcome = target.apply(declare(given), Context(check=check and secret == new))
+    assert outcome.difference is not None
+    shown = outcome.difference.as_result()
+    told = json.dumps([shown, outcome.message, outcome.result, outcome.warnings])
+    assert [*leaks(told, old), *leaks(told, new)] == []
+    for side in ("before", "after"):
+        assert "url = postgres://app:<redacted " in shown[side]
+        assert '"GREETING": "hello <redacted ' in shown[side]
+        assert "DATABASE_URL" in shown[side]
+
+
+def test_a_secret_that_only_the_last_good_revision_had_is_masked_too(api: Memory) -> None:
+    module(api, secrets={"LICENCE": "0ld-licence"}, config_files={"/etc/a": "0ld-licence in a file"})
+    api.objects = {key: obj for key, obj in api.objects.items() if "-secret-" not in key.name}  # somebody deleted it
+    outcome = module(api, check=True, config_files={"/etc/a": "none"})
+    assert outcome.difference is not None
+    shown = outcome.difference.as_result()
+    assert "<redacted 1> in a file" in shown["before"]
+    assert "0ld-licence" not in json.dumps(shown)
+
+
+def test_removing_a_deployment_shows_no_secret(api: Memory) -> None:
+    module(api, secrets={"LICENCE": "0ld-licence"}, config_files={"/etc/a": "0ld-licence in a file"})
+    target = KubernetesBackend.__new__(KubernetesBackend)
+    target.options, target.namespace = KubernetesOptions.from_parameters(parameters()), "shop"
+    target.api = t.cast("t.Any", api)
+    outcome = target.remove("digits", Context(check=True))
+    assert outcome.difference is not None
+    assert "<redacted " in str(outcome.difference.as_result())
+    assert "0ld-licence" not in str(outcome.difference.as_result())

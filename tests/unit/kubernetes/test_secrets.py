@@ -83,6 +83,33 @@ def test_of_variables_extra_resources_proxies_and_inline_kubeconfigs() -> None:
     assert parameters["environment"] is SHORT
 
 
+def test_of_labels_annotations_and_files_that_are_not_secret_as_a_whole() -> None:
+    url = "postgres://app:in-a-file@db/digits"
+    parameters = {
+        "labels": {"note": "postgres://app:in-a-label@db", "team": "seen-5"},
+        "environment": {"DATABASE_URL": "postgres://app:of-a-url@db", "PLACE": "seen-6", "MYSQL_PWD": "of-mysql"},
+        "kubernetes": {
+            "config_files": {"/etc/db.ini": f"# seen-7\nurl = {url}\npassword = in-an-ini-file\n"},
+            "annotations": {"example.com/api-key": "of-an-annotation", "example.com/team": "seen-8"},
+            "extra_resources": [None, {"kind": "ConfigMap", "data": {"SIGNING_KEY": "of-a-config-map", "URL": url}}],
+        },
+    }
+    shown, values = conceal(parameters)
+    secrets = {
+        "in-a-label",
+        "of-a-url",
+        "of-mysql",
+        "in-a-file",
+        "in-an-ini-file",
+        "of-an-annotation",
+        "of-a-config-map",
+    }
+    assert secrets <= values
+    text = json.dumps(shown)
+    assert [secret for secret in secrets if secret in text] == []
+    assert [seen for seen in ("seen-5", "seen-6", "seen-7", "seen-8", "postgres://app:VALUE") if seen not in text] == []
+
+
 def test_an_inline_kubeconfig_may_come_as_text() -> None:
     assert conceal({"kubeconfig": json.dumps(KUBECONFIG)}).values == OF_KUBECONFIG
     for text in ("{broken", "users:\n- user: {token: abc}\n"):
