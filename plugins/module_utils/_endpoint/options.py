@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import typing as t
 
 from .._core.content import parse_digest
 from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
+from .._core.files import exists
 from .._core.redaction import is_secret_name
 from .._core.runner import Context, Outcome
 from .credentials import OPTIONS as CREDENTIALS
@@ -124,7 +124,7 @@ def request_of(parameters: t.Mapping[str, t.Any]) -> Request:
 def _missing(parameters: t.Mapping[str, t.Any]) -> str | None:
     for option in ("release", "golden"):
         path = parameters[option]
-        if path and not os.path.exists(path):
+        if path and not exists(path):
             return str(path)
     return None
 
