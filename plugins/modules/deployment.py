@@ -56,7 +56,9 @@ options:
   image:
     description:
       - The image as C(repository@sha256:…). A tag is refused, because it can move.
-      - Required with O(state=present). In check mode it may be empty, because what builds the image was not run either.
+      - Required with O(state=present). In check mode it may be empty, because what builds the image was not run either. Then all
+        other options are checked, and for target docker also whether the ports are free, so that such a task can stand before a
+        training.
     type: str
   verify:
     description:
@@ -227,6 +229,14 @@ deployment:
       returned: for kubernetes
     kept: {description: "What was not removed, and why.", type: list, elements: str, returned: "for kubernetes, when absent"}
     strategy: {description: C(proxy) or C(recreate)., type: str, returned: "for docker, when present"}
+    grpc:
+      description: Host and port of gRPC as seen from the host; null where C(MODELSHIP_GRPC_PORT) is not set.
+      type: str
+      returned: for docker, when present
+    unreachable:
+      description: Why the Engine could not be asked whether the deployment is possible; null where it was.
+      type: str
+      returned: for docker, in check mode with an empty O(image)
     proxy:
       description: The proxy's C(container), C(name) and C(image); null without one.
       type: dict
@@ -258,7 +268,7 @@ restored:
 error_kind:
   description:
     - "Kind of the failure: input, environment, registry, locked, unhealthy, golden, release (another one is served), foreign."
-    - "For docker also docker, port, proxy."
+    - "For docker also docker, port (it is taken), proxy, permission (on the Engine's socket), unreachable."
     - "For kubernetes also kubernetes (the server refused), unreachable, conflict (another manager holds a field)."
   returned: failure
   type: str
@@ -274,7 +284,7 @@ from ansible_collections.modelship.core.plugins.module_utils._deployment.declara
 )
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._deployment.secrets import DeploymentModule
-from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend
+from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend, preflight
 from ansible_collections.modelship.core.plugins.module_utils._docker.options import DOCKER_OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.options import CONNECTION_OPTIONS
 
@@ -284,7 +294,8 @@ def deploy(parameters: dict[str, t.Any], context: Context) -> Outcome:
     if parameters["state"] == "absent":
         return backend(parameters).remove(parameters["name"], context)
     if context.check and (unknown := unknown_images(parameters)):
-        return not_known_yet(parameters, unknown)
+        declaration = declare(parameters, image_known=False)
+        return not_known_yet(parameters, declaration, unknown, preflight(parameters, declaration))
     declaration = declare(parameters)
     return backend(parameters).apply(declaration, context)
 

@@ -15,6 +15,7 @@ from .._core.errors import ModelshipError
 from .._core.files import exists
 from .._core.redaction import is_secret_name
 from .._core.runner import Context, Outcome
+from .._core.values import texts
 from .credentials import OPTIONS as CREDENTIALS
 from .credentials import credentials_of
 from .golden import Golden, load_golden, load_release
@@ -65,7 +66,7 @@ def examine(parameters: dict[str, t.Any], context: Context) -> Outcome:
     client = Client(
         parameters["url"],
         timeout=parameters["timeout"],
-        headers={**{str(name): str(value) for name, value in parameters["headers"].items()}, **credentials.headers},
+        headers={**texts(parameters["headers"], "headers"), **credentials.headers},
         ca_path=parameters["ca_path"],
         validate_certs=parameters["validate_certs"],
         client_cert=credentials.client_cert,

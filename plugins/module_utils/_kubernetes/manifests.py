@@ -66,7 +66,6 @@ def render(
 def _check(declaration: Declaration, options: KubernetesOptions) -> None:
     """Judge what only the declaration and its options together tell."""
     checks.label_texts(declaration.labels, "labels", own=True)
-    checks.variable_texts(declaration.environment, "environment")
     rollout, health = options.rollout, declaration.health
     if rollout.deadline <= health.start_deadline:
         raise ModelshipError(
