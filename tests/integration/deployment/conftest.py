@@ -48,12 +48,16 @@ def free_port() -> int:
 
 @dataclasses.dataclass
 class Lab:
-    """``image`` answers HTTP, ``proxy`` has HAProxy; both by digest in a registry of this session."""
+    """``image`` answers HTTP, ``proxy`` has HAProxy; both by digest in a registry of this session.
+
+    ``configuration`` is the registry's.
+    """
 
     api: t.Any
     registry: str
     image: str
     proxy: str
+    configuration: dict[str, t.Any]
 
     def containers(self, name: str) -> list[dict[str, t.Any]]:
         """All containers of a deployment."""
@@ -109,7 +113,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Lab]:
         _build(api, f"{image}:x", f"{proxy}:x")
         made.append(f"{image}:x")
         digests = [_push(api, item) for item in (image, proxy)]
-        yield Lab(api, registry, f"{image}@{digests[0]}", f"{proxy}@{digests[1]}")
+        yield Lab(api, registry, f"{image}@{digests[0]}", f"{proxy}@{digests[1]}", config)
     finally:
         process.terminate()
         process.wait(10)
