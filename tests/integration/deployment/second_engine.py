@@ -22,6 +22,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 _USER = "nobody"
+#: Where, in the Engine's network, the registry speaks plain HTTP at an address that is not loopback.
+PLAIN_REGISTRY = "192.0.2.1"
 #: Runs in the namespaces: the deployment, with options and check mode from stdin; prints what came of it.
 _DEPLOY = """
 import json, sys
@@ -42,7 +44,9 @@ mount --make-rprivate /
 mount --bind "$1/subid" /etc/subuid
 mount --bind "$1/subid" /etc/subgid
 ip link set lo up
+ip addr add {plain}/32 dev lo
 docker-registry serve "$1/registry.yml" >"$1/registry.log" 2>&1 &
+REGISTRY_HTTP_ADDR={plain}:5000 docker-registry serve "$1/registry.yml" >"$1/plain.log" 2>&1 &
 exec dockerd --config-file "$1/daemon.json" >"$1/engine.log" 2>&1
 """
 
@@ -110,7 +114,10 @@ def second_engine(folder: Path, registry: dict[str, t.Any], **settings: t.Any) -
     (folder / "daemon.json").write_text(json.dumps(given))
     (folder / "registry.yml").write_text(json.dumps(registry))
     (folder / "subid").write_text(f"{_USER}:300000:65536\n")
-    process = subprocess.Popen(["unshare", "-n", "-m", "sh", "-c", _START, "sh", str(folder)], start_new_session=True)
+    process = subprocess.Popen(
+        ["unshare", "-n", "-m", "sh", "-c", _START.replace("{plain}", PLAIN_REGISTRY), "sh", str(folder)],
+        start_new_session=True,
+    )
     try:
         engine = SecondEngine(process, socket)
         for _attempt in range(150):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .second_engine import SecondEngine, second_engine
+from .second_engine import PLAIN_REGISTRY, SecondEngine, second_engine
 
 pytestmark = pytest.mark.integration
 
@@ -96,3 +96,15 @@ def test_an_engine_without_a_bridge_is_named_before_anything_is_created(
     assert told.get("changed"), told
     assert json.loads(bridgeless.get(f"http://127.0.0.1:{deployment.port}/v2/health/ready"))["version"] == "1"
     bridgeless.deploy(deployment.options(state="absent"))
+
+
+def test_a_registry_that_speaks_plain_http_is_named_as_such_when_a_pull_fails(
+    bridgeless: SecondEngine, deployment: t.Any
+) -> None:
+    registry = f"{PLAIN_REGISTRY}:5000"
+    image = f"{registry}/{deployment.lab.image.partition('/')[2]}"
+    told = bridgeless.deploy(deployment.options(image=image))
+    assert told["kind"] == "registry"
+    assert f"registry {registry} speaks plain HTTP, and TLS is expected" in told["error"]
+    assert f'{{"insecure-registries": ["{registry}"]}}' in told["error"]
+    assert "password" not in told["error"]
