@@ -271,7 +271,7 @@ def _tmpfs(given: t.Iterable[str]) -> tuple[str, ...]:
         if not path.startswith("/"):
             raise ModelshipError(f"tmpfs '{item}' must begin with the absolute path of a directory in the container")
         if path in found:
-            raise ModelshipError(f"tmpfs {path} is given twice: keep one")
+            raise ModelshipError(f"'{path}' is mounted twice: name it once in tmpfs")
         found[path] = f"{path}:{options}" if options else path
     return tuple(found.values())
 

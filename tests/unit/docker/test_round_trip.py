@@ -126,7 +126,7 @@ def test_a_limit_that_docker_refuses_is_named_before_anything_is_created(limits:
         ({"host_ip": "somewhere"}, "host_ip 'somewhere' is not an IP address"),
         ({"host_ip": ""}, "host_ip '' is not an IP address"),
         ({"tmpfs": ["tmp"]}, "tmpfs 'tmp' must begin with the absolute path"),
-        ({"tmpfs": ["/scratch", "/scratch:size=1m"]}, "tmpfs /scratch is given twice"),
+        ({"tmpfs": ["/scratch", "/scratch:size=1m"]}, "'/scratch' is mounted twice"),
         ({"limits": {"memory": "0.5"}}, r"limits\.memory '0.5' is refused"),
         ({"limits": {"memory": "9999999t"}}, r"limits\.memory '9999999t' is refused"),
         ({"limits": {"cpus": -1}}, r"limits\.cpus -1 is refused"),
