@@ -70,20 +70,27 @@ def test_an_engine_without_permission_is_reported_as_such(plain: t.Any) -> None:
         "import json, os, sys; sys.path.insert(0, sys.argv[1])\n"
         "from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError\n"
         "from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context\n"
+        "from ansible_collections.modelship.core.plugins.module_utils._oci.docker_build import build_image\n"
         "from ansible_collections.modelship.core.plugins.modules.deployment import deploy\n"
+        "def call(logic, parameters):\n"
+        "    try:\n"
+        "        logic(parameters, Context(check=True))\n"
+        "    except ModelshipError as exc:\n"
+        "        print(exc.kind, exc.message)\n"
         "deploy({**json.loads(sys.argv[2]), 'image': ''}, Context(check=True))  # imports all that is needed\n"
         "os.seteuid(65534)\n"
         "for changes in json.loads(sys.argv[3]):\n"
-        "    try:\n"
-        "        deploy({**json.loads(sys.argv[2]), **changes}, Context(check=True))\n"
-        "    except ModelshipError as exc:\n"
-        "        print(exc.kind, exc.message)\n"
+        "    call(deploy, {**json.loads(sys.argv[2]), **changes})\n"
+        "call(build_image, {'docker': {'context': sys.argv[4]}, 'dest': sys.argv[4], 'name': 'x'})\n"
     )
     changes = json.dumps([{"image": ""}, {}, {"state": "absent"}])
-    command = [sys.executable, "-c", script, str(ROOT / ".build"), json.dumps(plain.options()), changes]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        Path(folder, "Dockerfile").write_text("FROM scratch\n")
+        command = [sys.executable, "-c", script, str(ROOT / ".build"), json.dumps(plain.options()), changes, folder]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     expected = "permission permission denied on unix:///var/run/docker.sock: run as root (become: true)"
-    assert [line[: len(expected)] for line in told] == [expected] * 3
+    assert [line[: len(expected)] for line in told] == [expected] * 4
 
 
 def test_absent_leaves_no_lock_file(plain: t.Any) -> None:

@@ -89,9 +89,7 @@ def test_a_rollback_that_fails_does_not_hide_the_failure_and_does_all_that_it_ca
     engine = Engine("remove")
     error = fail(engine, observed=Observed(replicas=[old], volume=None))
     assert error.kind == "unhealthy"
-    assert error.message.startswith(
-        "container digits-g2-rehearsal ended with exit code 3; its log ends: last words; "
-    )
+    assert error.message.startswith("container digits-g2-rehearsal ended with exit code 3; its log ends: last words; ")
     assert error.message.endswith("rolling back failed too: remove does not work")
     assert error.details == {"log": ["last words"]}
 

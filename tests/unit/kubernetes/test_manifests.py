@@ -175,6 +175,7 @@ def test_resources_are_canonical_quantities() -> None:
         "requests": {"memory": "256Mi", "cpu": "250m"},
     }
     assert "resources" not in container(parameters())
+    assert "resources" not in container(parameters({"limits": {"memory": "0", "cpus": 0, "pids": 0}}))
 
 
 @pytest.mark.parametrize(
