@@ -81,6 +81,12 @@ class DockerBackend:
         check_replicas(declaration, self.options)
         engine = self.docker.info()
         if self.options is not None:
+            if "name=rootless" in (engine.get("SecurityOptions") or []):
+                raise ModelshipError(
+                    f'proxy cannot be used with the rootless Engine at {self.docker.host}: its network "host" is not the '
+                    "host's own; leave out proxy, or use an Engine that root runs",
+                    kind="docker",
+                )
             limits = proxy_limits(self.options.limits, engine)
             self.options = dataclasses.replace(self.options, limits=limits)
         limits = replica_limits(declaration.limits, declaration.workers, engine)

@@ -8,8 +8,10 @@ import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._core.progress import Progress
+from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import Health
 from ansible_collections.modelship.core.plugins.module_utils._deployment.image_pull import pull_advice
+from ansible_collections.modelship.core.plugins.module_utils._docker import backend as backend_module
 from ansible_collections.modelship.core.plugins.module_utils._docker.apply import Run
 from ansible_collections.modelship.core.plugins.module_utils._docker.health import has_network, wait_ready
 from ansible_collections.modelship.core.plugins.module_utils._docker.observe import Observed
@@ -139,6 +141,22 @@ def test_a_container_without_a_network_is_told_from_one_that_does_not_answer(
     with pytest.raises(ModelshipError) as caught:
         wait_ready(t.cast(t.Any, engine), "x", "x", "http://127.0.0.1:9", Health(start_deadline=0.1), Progress())
     assert ("has no network" in caught.value.message) is not reachable
+
+
+def test_a_proxy_on_a_rootless_engine_is_refused_before_anything_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Rootless:
+        host = "unix:///run/user/1000/docker.sock"
+
+        def __init__(self, _parameters: object) -> None: ...
+
+        def info(self) -> dict[str, t.Any]:
+            return {"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]}
+
+    monkeypatch.setattr(backend_module, "Docker", Rootless)
+    backend = backend_module.DockerBackend({"proxy": {"image": OPTION.image}})
+    with pytest.raises(ModelshipError, match=r"rootless Engine at unix:///run/user/1000/docker\.sock") as caught:
+        backend.apply(declared(), Context())
+    assert caught.value.kind == "docker"
 
 
 _WAYS = {"insecure": "in {host}'s settings", "trust": "in certs.d/{host}", "credentials": "user and password"}
