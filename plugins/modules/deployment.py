@@ -128,6 +128,23 @@ EXAMPLES = r"""
     health: {path: /healthz}
     environment: {DATABASE_PASSWORD: "{{ vault_database_password }}"}
 
+- name: Check before a training that the options are right and the ports are free
+  modelship.core.deployment:
+    name: digits
+    image: ""
+    port: 5000
+    environment: {MODELSHIP_GRPC_PORT: 9000}
+  check_mode: true
+
+- name: Serve REST and gRPC, at 127.0.0.1:5000 and 127.0.0.1:9000
+  modelship.core.deployment:
+    name: digits
+    image: "{{ pushed.push.reference }}"
+    port: 5000
+    environment: {MODELSHIP_GRPC_PORT: 9000}
+    proxy:
+      image: "{{ proxy_pushed.push.reference }}"
+
 - name: Remove it
   modelship.core.deployment:
     name: digits
