@@ -44,7 +44,7 @@ options:
     type: int
     default: 1
   host_ip:
-    description: Target docker only. Address of the host to listen on.
+    description: Target docker only. IP address of the host to listen on, V(0.0.0.0) or V(::) for all.
     type: str
     default: 127.0.0.1
   port:
@@ -57,7 +57,9 @@ options:
     default: 8080
   environment:
     description:
-      - Environment of the containers. Values of secret variables are never shown; a diff tells only whether they changed.
+      - Environment of the containers. A value is text, a number or a boolean (C(true) or C(false)); a variable without a value
+        (null) is left out, lists and mappings are refused.
+      - Values of secret variables are never shown; a diff tells only whether they changed.
       - A variable is secret by the words of its name. Anywhere in it C(PASSWORD), C(PASSWD), C(PWD), C(PASS), C(PASSPHRASE),
         C(SECRET), C(TOKEN), C(CREDENTIALS), C(AUTHORIZATION), C(BEARER), C(JWT), C(DSN), C(CONNECTION_STRING); C(KEY) at its end,
         or after a word such as C(API), C(ACCESS), C(PRIVATE), C(SIGNING), C(ENCRYPTION) or C(STORAGE). Examples are
@@ -74,22 +76,29 @@ options:
       - Secrets of six characters or more are masked wherever else they stand in the result, percent-encoded and in base64 too,
         and in a diff also those that the containers have had until then; not shorter ones, plain numbers, and what is a part of
         the name, namespace or image, because little of the result would be left.
-      - Target kubernetes. Such variables are in the deployment's Secret, the others in its ConfigMap. Where
-        C(MODELSHIP_GRPC_PORT) is set, pods and Service have that port too, named C(grpc).
+      - Where C(MODELSHIP_GRPC_PORT) is set, that port is published too. On target docker it is the same port of O(host_ip), with
+        and without O(proxy), which passes HTTP/2 on. On target kubernetes pods and Service have it, named C(grpc).
+      - Target kubernetes. Secret variables are in the deployment's Secret, the others in its ConfigMap.
     type: dict
     default: {}
   limits:
-    description: Upper bounds of each container.
+    description:
+      - Upper bounds of each container; V(0) is no bound.
+      - Target docker. What the Engine's host cannot enforce is refused where it is declared, and left out where it is a default.
+      - Target kubernetes has no defaults of its own; those of the namespace (C(LimitRange)) and of the kubelet
+        (C(podPidsLimit)) apply.
     type: dict
     suboptions:
       memory:
-        description: Memory, for example V(512m), in units of 1024. Swap is not added to it.
+        description:
+          - Memory, for example V(512m), in units of 1024. Swap is not added to it.
+          - Target docker. By default V(2g) for each of the O(workers).
         type: str
       cpus:
-        description: Cores, for example V(1.5).
+        description: Cores, for example V(1.5). By default all.
         type: float
       pids:
-        description: Target docker only. Processes and threads.
+        description: Target docker only. Processes and threads. By default 1024 for each of the O(workers).
         type: int
   health:
     description:
@@ -121,7 +130,7 @@ options:
     default: true
   user:
     description:
-      - User (and group) as C(uid:gid). By default the image's.
+      - User (and group) as C(uid:gid). By default, and where it is empty, the image's.
       - Target kubernetes. It must be given by number, and not be root. Needed where the image names its user by a word.
     type: str
   cap_drop:
@@ -191,16 +200,30 @@ options:
       image:
         description:
           - Image with HAProxy 2.6 or later (C(haproxy) on its C(PATH)) as C(repository@sha256:…).
-          - Its container uses the host's network and listens only on O(host_ip):O(port).
+          - Its container uses the host's network (and, with C(userns-remap), the host's user namespace) and listens only on
+            O(host_ip), at O(port) and at C(MODELSHIP_GRPC_PORT) where O(environment) sets that.
         type: str
         required: true
       timeout:
         description: Seconds of silence after which a request is given up.
         type: int
         default: 60
+      limits:
+        description: Upper bounds of its container; V(0) is no bound.
+        type: dict
+        suboptions:
+          memory:
+            description: Memory, for example V(512m). By default V(1g).
+            type: str
+          cpus:
+            description: Cores. By default all.
+            type: float
+          pids:
+            description: Processes and threads. By default 1024.
+            type: int
   labels:
     description:
-      - Further labels of the containers, or of the pods and all objects of the deployment.
+      - Further labels of the containers, or of the pods and all objects of the deployment. One that is null is left out.
       - Names that begin with C(io.modelship.) are reserved; for target kubernetes also those that begin with C(modelship.io/),
         and C(app.kubernetes.io/name), C(instance), C(component) and C(managed-by).
     type: dict

@@ -58,7 +58,9 @@ options:
   image:
     description:
       - The image as C(repository@sha256:…). A tag is refused, because it can move.
-      - Required with O(state=present). In check mode it may be empty, because what builds the image was not run either.
+      - Required with O(state=present). In check mode it may be empty, because what builds the image was not run either. Then all
+        other options are checked, and for target docker also whether the ports are free, so that such a task can stand before a
+        training.
     type: str
   verify:
     description:
@@ -127,6 +129,23 @@ EXAMPLES = r"""
     port: 8000
     health: {path: /healthz}
     environment: {DATABASE_PASSWORD: "{{ vault_database_password }}"}
+
+- name: Check before a training that the options are right and the ports are free
+  modelship.core.deployment:
+    name: digits
+    image: ""
+    port: 5000
+    environment: {MODELSHIP_GRPC_PORT: 9000}
+  check_mode: true
+
+- name: Serve REST and gRPC, at 127.0.0.1:5000 and 127.0.0.1:9000
+  modelship.core.deployment:
+    name: digits
+    image: "{{ pushed.push.reference }}"
+    port: 5000
+    environment: {MODELSHIP_GRPC_PORT: 9000}
+    proxy:
+      image: "{{ proxy_pushed.push.reference }}"
 
 - name: Remove it
   modelship.core.deployment:
@@ -230,6 +249,14 @@ deployment:
       returned: for kubernetes
     kept: {description: "What was not removed, and why.", type: list, elements: str, returned: "for kubernetes, when absent"}
     strategy: {description: C(proxy) or C(recreate)., type: str, returned: "for docker, when present"}
+    grpc:
+      description: Host and port of gRPC as seen from the host; null where C(MODELSHIP_GRPC_PORT) is not set.
+      type: str
+      returned: for docker, when present
+    unreachable:
+      description: Why the Engine could not be asked whether the deployment is possible; null where it was.
+      type: str
+      returned: for docker, in check mode with an empty O(image)
     proxy:
       description: The proxy's C(container), C(name) and C(image); null without one.
       type: dict
@@ -261,7 +288,7 @@ restored:
 error_kind:
   description:
     - "Kind of the failure: input, environment, registry, locked, unhealthy, golden, release (another one is served), foreign."
-    - "For docker also docker, port, proxy."
+    - "For docker also docker, port (it is taken), proxy, permission (on the Engine's socket), unreachable."
     - "For kubernetes also kubernetes (the server refused), unreachable, conflict (another manager holds a field),
       paused (somebody has paused the rollout)."
   returned: failure
@@ -278,7 +305,7 @@ from ansible_collections.modelship.core.plugins.module_utils._deployment.declara
 )
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._deployment.secrets import DeploymentModule
-from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend
+from ansible_collections.modelship.core.plugins.module_utils._deployment.targets import backend, preflight
 from ansible_collections.modelship.core.plugins.module_utils._docker.options import DOCKER_OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.options import CONNECTION_OPTIONS
 
@@ -288,7 +315,8 @@ def deploy(parameters: dict[str, t.Any], context: Context) -> Outcome:
     if parameters["state"] == "absent":
         return backend(parameters).remove(parameters["name"], context)
     if context.check and (unknown := unknown_images(parameters)):
-        return not_known_yet(parameters, unknown)
+        declaration = declare(parameters, image_known=False)
+        return not_known_yet(parameters, declaration, unknown, preflight(parameters, declaration))
     declaration = declare(parameters)
     return backend(parameters).apply(declaration, context)
 

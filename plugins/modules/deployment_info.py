@@ -171,8 +171,9 @@ deployment:
     objects: {description: All that belongs to it., type: list, elements: str, returned: for kubernetes}
     strategy: {description: "C(proxy) or C(recreate); null where nothing runs.", type: str, returned: for docker}
     proxy: {description: "The proxy's C(container), C(name) and C(image); null without one.", type: dict, returned: for docker}
+    grpc: {description: "Host and port of gRPC as seen from the host; null where none is.", type: str, returned: for docker}
 error_kind:
-  description: "Kind of the failure: input, environment, docker, kubernetes."
+  description: "Kind of the failure: input, environment, docker, permission, unreachable, kubernetes."
   returned: failure
   type: str
 """

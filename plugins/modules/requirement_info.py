@@ -71,6 +71,10 @@ interpreter:
   description: The Python interpreter that was asked for the modules.
   returned: success
   type: str
+error_kind:
+  description: C(permission), where a file is in a directory that may not be searched, so that nobody knows whether it exists.
+  returned: failure
+  type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -44,7 +44,8 @@ def locked(path: str, doing: str, *, wait: bool = False) -> t.Iterator[None]:
     :raises ModelError: another process holds it (kind ``request``).
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    # for its owner alone: who can read a lock file can hold it
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -6,24 +6,33 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
+import math
 import re
 import typing as t
 
 from .._core.content import parse_digest
 from .._core.errors import ModelshipError
 from .._core.runner import Outcome
+from .._core.values import texts, variables
 from .._endpoint.credentials import Credentials, credentials_of
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)i?b?", re.IGNORECASE)
 #: Where a replica finds its certificate, named as in a Secret of type kubernetes.io/tls.
 TLS_FOLDER = "/run/modelship/tls"
+#: What the path of a URL may hold so that it can stand in a proxy's configuration as it is.
+_PATH = re.compile(r"/[A-Za-z0-9!$%&()*+,./:;<=>?@\[\]^_`{|}~-]*")
+_GRPC_PORT = "MODELSHIP_GRPC_PORT"
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Upper bounds of one replica: ``memory`` in bytes, ``cpus`` in cores, ``pids``; ``None`` is no bound."""
+    """Upper bounds of one container: ``memory`` in bytes, ``cpus`` in cores, ``pids``.
+
+    ``None`` is the target's default, which may be no bound; 0 is no bound.
+    """
 
     memory: int | None = None
     cpus: float | None = None
@@ -119,8 +128,8 @@ class Declaration:
     @property
     def grpc_port(self) -> int | None:
         """The port on which replicas answer gRPC too, where the environment turns that on."""
-        given = self.container_environment.get("MODELSHIP_GRPC_PORT", "")
-        return int(given) or None if given.isdigit() else None
+        given = self.container_environment.get(_GRPC_PORT, "")
+        return int(given) or None if given.isdecimal() else None
 
     def replica_url(self, address: str) -> str:
         """Return the base URL of the replica at *address* itself."""
@@ -137,37 +146,51 @@ class Declaration:
         """The deployment's base URL, as seen from its host."""
         return f"{self.scheme}://{self.address}:{self.port}"
 
+    @property
+    def grpc_address(self) -> str | None:
+        """Host and port of gRPC as seen from this host, for target docker; ``None`` where it is not turned on."""
+        return f"{self.address}:{self.grpc_port}" if self.grpc_port else None
 
-def declare(parameters: t.Mapping[str, t.Any]) -> Declaration:
+    @property
+    def published(self) -> list[int]:
+        """The ports of the host, for target docker: HTTP, and gRPC where it is turned on."""
+        return [self.port, *([self.grpc_port] if self.grpc_port else [])]
+
+
+def declare(parameters: t.Mapping[str, t.Any], *, image_known: bool = True) -> Declaration:
     """Make a declaration of a module's parameters (defaults filled in by the argument spec).
 
+    Values are in the form in which targets return them, so that what is declared can be compared with what is live.
+
+    :param image_known: without it the image may be missing, and is empty then.
     :raises ModelshipError: a value cannot be right; the message names it.
     """
     name = check_name(parameters["name"])
-    values: dict[str, t.Any] = {"name": name, "image": image_by_digest(parameters["image"], "image")}
+    image = parameters.get("image") or ""
+    values: dict[str, t.Any] = {
+        "name": name,
+        "image": image_by_digest(image, "image") if image or image_known else "",
+    }
     for key in ("replicas", "workers", "port", "container_port", "drain_seconds"):
         values[key] = _number(key, parameters[key], 0 if key == "drain_seconds" else 1)
     for key in ("port", "container_port"):
         if values[key] > 65535:
             raise ModelshipError(f"{key} {values[key]} is no port: it must be 1 to 65535")
-    for key in ("host_ip", "read_only", "user", "no_new_privileges", "restart_policy"):
+    for key in ("read_only", "no_new_privileges", "restart_policy"):
         values[key] = parameters[key]
-    for key in ("cap_drop", "tmpfs", "volumes"):
-        values[key] = tuple(parameters[key] or ())
-    for key in ("environment", "labels"):
-        values[key] = {str(item): _text(value) for item, value in (parameters[key] or {}).items()}
-    if reserved := [key for key in values["labels"] if key.startswith("io.modelship.")]:
-        raise ModelshipError(f"label {reserved[0]} is reserved: labels must not begin with io.modelship.")
-    limits = parameters.get("limits") or {}
-    values["limits"] = Limits(
-        memory=None if limits.get("memory") is None else parse_size(limits["memory"], "limits.memory"),
-        cpus=limits.get("cpus"),
-        pids=limits.get("pids"),
-    )
+    values["host_ip"] = _host_ip(parameters["host_ip"])
+    values["user"] = parameters["user"] or None
+    values["cap_drop"] = tuple(dict.fromkeys(map(capability, parameters["cap_drop"] or ())))
+    values["tmpfs"] = _tmpfs(parameters["tmpfs"] or ())
+    values["volumes"] = tuple(dict.fromkeys(parameters["volumes"] or ()))
+    values["environment"] = variables(parameters["environment"], "environment")
+    values["labels"] = _labels(parameters["labels"])
+    values["limits"] = limits_of(parameters.get("limits"), "limits")
     values["health"] = health_of(parameters) or Health()
     values["verification"] = verification_of(parameters)
     values["https"] = https_of(parameters)
     declaration = Declaration(**values)
+    _check_grpc(declaration, on_docker=parameters["target"] == "docker")
     if declaration.scheme == "https" and parameters.get("proxy"):
         raise ModelshipError(
             "https cannot be used with proxy, which speaks plain HTTP to the containers and to clients: leave one of them out"
@@ -178,14 +201,93 @@ def declare(parameters: t.Mapping[str, t.Any]) -> Declaration:
 def health_of(parameters: t.Mapping[str, t.Any]) -> Health | None:
     """Return the option C(health); ``None`` where it is not given.
 
-    :raises ModelshipError: its path is none.
+    :raises ModelshipError: its path is none, or a time is negative or not finite.
     """
     if parameters.get("health") is None:
         return None
     health = Health(**{key: value for key, value in parameters["health"].items() if value is not None})
     if not health.path.startswith("/"):
         raise ModelshipError(f"health.path '{health.path}' must begin with /")
+    if not _PATH.fullmatch(health.path):
+        raise ModelshipError(
+            f"health.path {health.path!r} has a character that no path of a URL has: write it percent-encoded"
+        )
+    for option in ("interval", "start_deadline", "timeout"):
+        value = getattr(health, option)
+        if not math.isfinite(value) or value < 0 or (option == "timeout" and value == 0):
+            least = "more than 0" if option == "timeout" else "0 or more"
+            raise ModelshipError(f"health.{option} {value:g} is refused: it must be {least} seconds")
     return health
+
+
+def limits_of(given: t.Mapping[str, t.Any] | None, option: str) -> Limits:
+    """Return limits; what is not given stays ``None``.
+
+    :param option: its name, for the error.
+    :raises ModelshipError: one is negative, not a number, or not a size.
+    """
+    given = given or {}
+    memory, cpus, pids = (given.get(name) for name in ("memory", "cpus", "pids"))
+    if cpus is not None:
+        if not math.isfinite(cpus) or cpus < 0:
+            raise ModelshipError(f"{option}.cpus {cpus:g} is refused: it must be a number of cores, or 0 for no limit")
+        cpus = round(cpus * 1e9) / 1e9  # a Docker Engine counts in billionths
+    if pids is not None and pids < 0:
+        raise ModelshipError(f"{option}.pids {pids} is refused: it must be at least 1, or 0 for no limit")
+    return Limits(memory=None if memory is None else parse_size(memory, f"{option}.memory"), cpus=cpus, pids=pids)
+
+
+def capability(name: str) -> str:
+    """Return the name of a capability as a Docker Engine writes it: upper case, without C(CAP_)."""
+    return name.upper().removeprefix("CAP_")
+
+
+def _host_ip(text: str) -> str:
+    if text == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        raise ModelshipError(
+            f"host_ip '{text}' is not an IP address: give one of this host, 127.0.0.1 for itself alone, 0.0.0.0 for all"
+        ) from None
+
+
+def _labels(given: t.Mapping[str, t.Any]) -> dict[str, str]:
+    found = texts(given, "labels")
+    for name in found:
+        if name.startswith("io.modelship."):
+            raise ModelshipError(f"label {name} is reserved: labels must not begin with io.modelship.")
+        if not name or "=" in name:
+            raise ModelshipError(f"labels: '{name}' cannot be the name of a label: it must not be empty nor have a '='")
+    return found
+
+
+def _tmpfs(given: t.Iterable[str]) -> tuple[str, ...]:
+    found: dict[str, str] = {}
+    for item in given:
+        path, _colon, options = item.partition(":")
+        path = path.rstrip("/")
+        if not path.startswith("/"):
+            raise ModelshipError(f"tmpfs '{item}' must begin with the absolute path of a directory in the container")
+        if path in found:
+            raise ModelshipError(f"'{path}' is mounted twice: name it once in tmpfs")
+        found[path] = f"{path}:{options}" if options else path
+    return tuple(found.values())
+
+
+def _check_grpc(declaration: Declaration, *, on_docker: bool) -> None:
+    given = declaration.environment.get(_GRPC_PORT, "")
+    port = declaration.grpc_port
+    option = f"environment.{_GRPC_PORT}"
+    if (given and not given.isdecimal()) or (port or 0) > 65535:
+        raise ModelshipError(f"{option} '{given}' is not a port: it must be 1 to 65535, or 0 for none")
+    if port == declaration.container_port:
+        raise ModelshipError(f"{option} and container_port are both {port}: HTTP and gRPC need a port each")
+    if on_docker and port == declaration.port:
+        raise ModelshipError(
+            f"{option} and port are both {port}, and both are published on the host: HTTP and gRPC need a port each"
+        )
 
 
 def verification_of(parameters: t.Mapping[str, t.Any]) -> Verification | None:
@@ -232,26 +334,29 @@ def unknown_images(parameters: t.Mapping[str, t.Any]) -> list[str]:
     ]
 
 
-def not_known_yet(parameters: t.Mapping[str, t.Any], unknown: list[str]) -> Outcome:
-    """Return what check mode tells where an image has no digest yet, because the task that builds it did not run."""
-    name, target = check_name(parameters["name"]), parameters["target"]
+def not_known_yet(
+    parameters: t.Mapping[str, t.Any], declaration: Declaration, unknown: list[str], unreachable: str | None
+) -> Outcome:
+    """Return what check mode reports where an image has no digest yet, because the task that builds it did not run.
+
+    :param unreachable: why the target could not be asked; ``None`` where it was, or is not asked.
+    """
+    name, target = declaration.name, parameters["target"]
     url: str | None = None
     own: dict[str, t.Any]
     if target == "docker":
-        url = Declaration(
-            name=name, image="", host_ip=parameters["host_ip"], port=parameters["port"], https=https_of(parameters)
-        ).url
-        own = {"proxy": None, "strategy": None}
+        url = declaration.url
+        own = {"proxy": None, "strategy": None, "grpc": declaration.grpc_address, "unreachable": unreachable}
     else:
         own = {"namespace": parameters.get("namespace"), "revision": None, "service": None, "objects": []}
-    known = {"name": name, "target": target, "state": "present", "image": parameters.get("image") or None}
+    known = {"name": name, "target": target, "state": "present", "image": declaration.image or None}
     rest: dict[str, t.Any] = {"digest": None, "release": None, "url": url, "replicas": [], "previous": None}
     why = f"{' and '.join(unknown)} cannot be known before the image is built and pushed"
     where = f" at {url}" if url else ""
     return Outcome(
         changed=True,
         result={"deployment": {**known, **rest, **own, "reasons": [why]}},
-        message=f"{name} would be deployed{where}: {why}",
+        message=f"{name} would be deployed{where}: {why}" + (f"; {unreachable}" if unreachable else ""),
     )
 
 
@@ -294,15 +399,13 @@ def parse_size(text: str | int, option: str) -> int:
     match = _SIZE.fullmatch(str(text).strip())
     if not match:
         raise ModelshipError(f"{option} '{text}' is no size: write 512m or 2g")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    exact = float(match[1]) * _UNITS[match[2].lower()]
+    if 0 < exact < 1 or exact >= 1 << 63:
+        raise ModelshipError(f"{option} '{text}' is refused: it must be at least one byte, and less than 8 EiB")
+    return int(exact)
 
 
 def _number(name: str, value: int, least: int) -> int:
     if value < least:
         raise ModelshipError(f"{name} {value} is refused: it must be at least {least}")
     return value
-
-
-def _text(value: t.Any) -> str:
-    """YAML gives booleans and numbers where people mean text."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -10,6 +10,11 @@ import typing as t
 from .._endpoint.credentials import OPTIONS as CREDENTIALS
 from .._kubernetes.arguments import KUBERNETES_OPTIONS
 
+_LIMITS: dict[str, t.Any] = {
+    "type": "dict",
+    "options": {"memory": {"type": "str"}, "cpus": {"type": "float"}, "pids": {"type": "int"}},
+}
+
 OPTIONS: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "target": {"type": "str", "choices": ["docker", "kubernetes"], "default": "docker"},
@@ -21,10 +26,7 @@ OPTIONS: dict[str, t.Any] = {
     "port": {"type": "int", "default": 5000},
     "container_port": {"type": "int", "default": 8080},
     "environment": {"type": "dict", "default": {}},
-    "limits": {
-        "type": "dict",
-        "options": {"memory": {"type": "str"}, "cpus": {"type": "float"}, "pids": {"type": "int"}},
-    },
+    "limits": _LIMITS,
     "health": {
         "type": "dict",
         "options": {
@@ -64,7 +66,11 @@ OPTIONS: dict[str, t.Any] = {
     "drain_seconds": {"type": "int", "default": 10},
     "proxy": {
         "type": "dict",
-        "options": {"image": {"type": "str", "required": True}, "timeout": {"type": "int", "default": 60}},
+        "options": {
+            "image": {"type": "str", "required": True},
+            "timeout": {"type": "int", "default": 60},
+            "limits": _LIMITS,
+        },
     },
     "labels": {"type": "dict", "default": {}},
     **KUBERNETES_OPTIONS,

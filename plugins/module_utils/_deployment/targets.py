@@ -28,6 +28,36 @@ class Backend(t.Protocol):
         """Tell what is served now; it only reads, and what is wrong with the deployment is told, not raised."""
 
 
+def preflight(parameters: t.Mapping[str, t.Any], declaration: Declaration) -> str | None:
+    """Check what can be checked of a deployment before there is an image; nothing is changed.
+
+    Target docker: the Engine's limits and networks, and that the ports are free. Where no Engine answers yet, only the
+    host's own ports are checked. Target kubernetes: the options alone.
+
+    :returns: why the target could not be asked; ``None`` where it was, or need not be.
+    :raises ModelshipError: the deployment could not be made.
+    """
+    if parameters["target"] == "kubernetes":
+        from .._kubernetes.declared import KubernetesOptions
+
+        KubernetesOptions.from_parameters(parameters)
+        return None
+    from .._docker import ports
+    from .._docker.backend import DockerBackend, check_replicas, proxy_options
+
+    check_replicas(declaration, proxy_options(parameters))
+    try:
+        target = DockerBackend(parameters)
+    except ModelshipError as exc:
+        if exc.kind not in ("environment", "unreachable"):
+            raise
+        for port in declaration.published:
+            ports.check_free(declaration.host_ip, port, ())
+        return exc.message
+    target.preflight(declaration)
+    return None
+
+
 def backend(parameters: t.Mapping[str, t.Any]) -> Backend:
     """Return the backend of ``parameters["target"]``.
 

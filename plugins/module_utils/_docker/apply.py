@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import secrets
 import time
+import typing as t
 
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
@@ -17,7 +19,7 @@ from .._endpoint.golden import load_release
 from .._endpoint.verify import Request, failure_text, verify
 from . import proxy as proxies
 from .client import Docker
-from .health import asking, ended, wait_ready
+from .health import asking, ended, last_log_lines, wait_ready
 from .observe import Container, Observed, proxy_name, token_of
 from .plan import Plan
 from .spec import DEPLOYMENT, PROXY, REHEARSAL, REPLICA, ROLE, Spec, container_config
@@ -29,7 +31,7 @@ _FIRST_ADDRESS = 16
 
 
 class Run:
-    """One run of a plan. Until the switch every failure is undone; after it only old containers are left to remove."""
+    """One run of a plan. Until the switch every failure is rolled back; after it only old containers are left to remove."""
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Run:
         self.plan = plan
         self.progress = progress
         self._created: list[str] = []
+        self._made: list[t.Callable[[], None]] = []
         self._stopped: list[Container] = []
         self._switched = False
 
@@ -80,20 +83,18 @@ class Run:
         return _IDLE_STOP_S if container.role == REPLICA and self.options else self.declaration.drain_seconds + 1
 
     def _undo(self, exc: BaseException) -> None:
+        """Roll back as much as can be; *exc* stays the reason of the failure, whatever else fails now."""
         back = self._stopped or self._fallback()
-        try:
-            for ident in reversed(self._created):
-                self.docker.remove(ident)
-            for container in back:
-                self.docker.start(container.ident)
-        except ModelshipError as second:
-            raise ModelshipError(f"{exc}; and going back failed too: {second.message}", kind="docker") from exc
-        if isinstance(exc, ModelshipError) and self.observed.replicas:
+        steps: list[t.Callable[[], None]] = [
+            *(functools.partial(self.docker.remove, ident) for ident in reversed(self._created)),
+            *(functools.partial(self.docker.start, container.ident) for container in back),
+            *reversed(self._made),
+        ]
+        if _attempt(exc, *steps) and isinstance(exc, ModelshipError) and self.observed.replicas:
             serving = ", ".join(item.name for item in [*self.plan.keep, *self.plan.remove] if item.running)
             if back:
                 serving = ", ".join(item.name for item in back)
-            exc.message += f"; {serving or 'nothing'} stays in service, the new container was removed"
-            exc.args = (exc.message,)
+            _add(exc, f"{serving or 'nothing'} stays in service, the new container was removed")
 
     def _fallback(self) -> list[Container]:
         """A run killed between stopping the old container and trusting the new one left the old one stopped."""
@@ -125,7 +126,7 @@ class Run:
         """Start the new container without its port first, so that one that cannot run costs no downtime."""
         name = f"{self.declaration.name}-g{self.plan.generation}-rehearsal"
         self.progress.step(f"trying {name} beside the one that serves")
-        spec: Spec = {**self.plan.spec, "published": None, "network": "bridge"}
+        spec: Spec = {**self.plan.spec, "published": None, "published_grpc": None, "network": "bridge"}
         ident = self._create(name, None, spec=spec, role=REHEARSAL)
         self.docker.start(ident)
         networks = self.docker.container(ident)["NetworkSettings"]["Networks"]
@@ -144,6 +145,7 @@ class Run:
         labels = {DEPLOYMENT: name, ROLE: "network"}
         if self.plan.network or self.observed.network is None:
             self.observed.network = self.docker.create_network(proxies.network_name(name), labels)
+            self._made.append(functools.partial(self.docker.remove_network, proxies.network_name(name)))
         servers = {item.name: item.address or "" for item in self.plan.keep}
         started = {}
         for replica, address in zip(self.plan.create, self._addresses(), strict=True):
@@ -173,6 +175,8 @@ class Run:
     def _new_proxy(self, config: proxies.ProxyConfig) -> None:
         name, spec, old = self.declaration.name, self.plan.proxy_spec or {}, self.observed.proxy
         self.docker.create_volume(proxies.volume_name(name), {DEPLOYMENT: name, ROLE: "proxy"})
+        if self.observed.volume is None:
+            self._made.append(functools.partial(self.docker.remove_volume, proxies.volume_name(name)))
         temporary = f"{proxy_name(name)}-g{self.plan.generation}"
         token = secrets.token_hex(16)
         ident = self.docker.create(
@@ -199,9 +203,10 @@ class Run:
         try:
             self.docker.start(ident)
             self._wait_proxy(ident, token, config)
-        except BaseException:
+        except BaseException as exc:
             if before and old is not None:  # a restart of the old one must find its own configuration
-                self.docker.write(old.ident, proxies.CONFIG_FOLDER, proxies.packed(before))
+                own = proxies.packed(before)
+                _attempt(exc, functools.partial(self.docker.write, old.ident, proxies.CONFIG_FOLDER, own))
             raise
         self._switched = True
         if old is not None:
@@ -219,9 +224,13 @@ class Run:
         try:
             self.docker.signal(proxy.ident, "SIGUSR2")
             self._wait_proxy(proxy.ident, token_of(proxy), config)
-        except BaseException:
-            self.docker.write(proxy.ident, proxies.CONFIG_FOLDER, proxies.packed(before or ""))
-            self.docker.signal(proxy.ident, "SIGUSR2")
+        except BaseException as exc:
+            own = proxies.packed(before or "")
+            _attempt(
+                exc,
+                functools.partial(self.docker.write, proxy.ident, proxies.CONFIG_FOLDER, own),
+                functools.partial(self.docker.signal, proxy.ident, "SIGUSR2"),
+            )
             raise
         self._switched = True
         if self.plan.remove:
@@ -245,12 +254,9 @@ class Run:
         while proxies.running_config(self.declaration.host_ip, self.declaration.port, token) != config.digest:
             how = ended(self.docker.container(ident))
             if how is not None or time.monotonic() >= deadline:
-                log = self.docker.logs(ident).splitlines()
-                raise ModelshipError(
-                    f"the proxy {how or 'did not take over its configuration'}; its log ends: {' | '.join(log[-5:])}",
-                    kind="proxy",
-                    log=log,
-                )
+                log, told = last_log_lines(self.docker, ident)
+                what = how or "did not accept its configuration"
+                raise ModelshipError(f"the proxy {what}; {told}", kind="proxy", log=log)
             time.sleep(0.05)
 
     # -- both ---------------------------------------------------------------------------------------------------------
@@ -288,6 +294,27 @@ class Run:
             if not verdict["ok"]:
                 raise ModelshipError(failure_text(verdict), kind="golden", verdict=verdict)
         self.progress.step(f"{name} is ready")
+
+
+def _attempt(exc: BaseException, *steps: t.Callable[[], None]) -> bool:
+    """Do all *steps* of a roll back; return whether all succeeded. What fails is added to *exc*, and hides it never."""
+    failures = []
+    for step in steps:
+        try:
+            step()
+        except ModelshipError as second:
+            failures.append(second.message)
+    if failures:
+        _add(exc, f"rolling back failed too: {'; '.join(failures)}")
+    return not failures
+
+
+def _add(exc: BaseException, words: str) -> None:
+    if isinstance(exc, ModelshipError):
+        exc.message += f"; {words}"
+        exc.args = (exc.message,)
+    else:
+        exc.add_note(words)
 
 
 def remove_all(docker: Docker, name: str, observed: Observed, progress: Progress) -> None:

@@ -5,21 +5,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import os
 import typing as t
 
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
-from .._core.files import locked
+from .._core.files import locked_by_name
 from .._core.runner import Context, Outcome
-from .._deployment.declaration import Declaration, check_name, image_by_digest
+from .._deployment.declaration import Declaration, check_name, image_by_digest, limits_of
 from .._deployment.info import Info, Inquiry
 from . import ports
 from . import proxy as proxies
 from .apply import Run, remove_all
 from .client import Docker
 from .info import RELEASE_LABEL, look, replica_facts
+from .limits import proxy_limits, replica_limits
 from .observe import Observed, ask_ready, observe, replica_url
 from .plan import Plan, decide, unfit
 from .spec import PROXY, replica_spec
@@ -29,15 +30,11 @@ class DockerBackend:
     """The target ``docker``; it runs on the Engine's own host, whose container networks it reaches.
 
     :param parameters: the module's; of them the connection's and the proxy's are read here.
-    :raises ModelshipError: the SDK is missing, the Engine cannot be reached, or the proxy's image has no digest.
+    :raises ModelshipError: the SDK is missing, the Engine cannot be reached, or an option of the proxy cannot be right.
     """
 
     def __init__(self, parameters: t.Mapping[str, t.Any]) -> None:
-        self.options: proxies.ProxyOptions | None = None
-        given = parameters.get("proxy")
-        if given is not None:
-            image = image_by_digest(given["image"], "proxy.image")
-            self.options = proxies.ProxyOptions(image=image, timeout=given.get("timeout") or 60)
+        self.options = proxy_options(parameters)
         self.docker = Docker(parameters)
 
     def apply(self, declaration: Declaration, context: Context) -> Outcome:
@@ -45,32 +42,67 @@ class DockerBackend:
 
         :raises ModelshipError: it cannot be done; what served before still does.
         """
-        self._possible(declaration)
+        declaration = self._possible(declaration)
+        if self.options is not None:
+            image_by_digest(self.options.image, "proxy.image")
         if context.check:
             return self._apply(declaration, context)
-        with locked(self._lock(declaration.name)):
+        with locked_by_name(self.lock_name(declaration.name)):
             return self._apply(declaration, context)
+
+    def preflight(self, declaration: Declaration) -> None:
+        """Check what can be checked before there is an image; see :func:`.targets.preflight`.
+
+        :raises ModelshipError: what is declared cannot be had from this Engine, or a port is taken.
+        """
+        declaration = self._possible(declaration)
+        self._check_host(declaration, observe(self.docker, declaration.name))
 
     def remove(self, name: str, context: Context) -> Outcome:
         """Remove the deployment *name*; see :class:`.targets.Backend`."""
         check_name(name)
         if context.check:
             return self._remove(name, context)
-        with locked(self._lock(name)):
+        with locked_by_name(self.lock_name(name)):
             return self._remove(name, context)
 
     def info(self, inquiry: Inquiry, context: Context) -> Info:
         """Tell what is served now; see :class:`.targets.Backend`."""
         if inquiry.declaration is not None:
-            self._possible(inquiry.declaration)
+            inquiry = dataclasses.replace(inquiry, declaration=self._possible(inquiry.declaration))
         observed = observe(self.docker, inquiry.name, strict=False)
         return look(inquiry, self.options, observed, context.progress)
 
-    def _possible(self, declaration: Declaration) -> None:
-        if declaration.replicas > 1 and self.options is None:
+    def _possible(self, declaration: Declaration) -> Declaration:
+        """Return *declaration* with the limits in effect on this Engine.
+
+        :raises ModelshipError: it cannot be had from a Docker Engine, or not from this one.
+        """
+        check_replicas(declaration, self.options)
+        engine = self.docker.info()
+        if self.options is not None:
+            if "name=rootless" in (engine.get("SecurityOptions") or []):
+                raise ModelshipError(
+                    f'proxy cannot be used with the rootless Engine at {self.docker.host}: its network "host" is not the '
+                    "host's own; leave out proxy, or use an Engine that root runs",
+                    kind="docker",
+                )
+            limits = proxy_limits(self.options.limits, engine)
+            self.options = dataclasses.replace(self.options, limits=limits)
+        limits = replica_limits(declaration.limits, declaration.workers, engine)
+        return dataclasses.replace(declaration, limits=limits)
+
+    def _check_host(self, declaration: Declaration, observed: Observed) -> None:
+        """Make sure that the host has the ports and the network that new containers need."""
+        for port in declaration.published:
+            if not _listens_already(observed, declaration.host_ip, port):
+                ports.check_free(declaration.host_ip, port, observed.others, self.docker)
+        if self.options is None and self.docker.network("bridge") is None:
             raise ModelshipError(
-                f"replicas {declaration.replicas} cannot share port {declaration.port} without a proxy: "
-                "set proxy.image, or use workers"
+                'the Engine has no network bridge ("bridge": "none" in its daemon.json), so that the container would '
+                "have no network and its port could not be published: set proxy.image, which has a network made for the "
+                "containers, or take bridge out of daemon.json; nothing was changed",
+                kind="docker",
             )
 
     def _apply(self, declaration: Declaration, context: Context) -> Outcome:
@@ -83,8 +115,8 @@ class DockerBackend:
         plan = decide(declaration, self.options, observed)
         before = observed.replicas[-1].view if observed.replicas else None
         previous = {"image": before["image"]} if before and plan.create else None
-        if plan.changed and not _listens_already(observed, declaration):
-            ports.check_free(declaration.host_ip, declaration.port, observed.others)
+        if plan.changed:
+            self._check_host(declaration, observed)
         if plan.changed and not context.check:
             Run(self.docker, declaration, self.options, observed, plan, context.progress).perform()
             observed = observe(self.docker, declaration.name)
@@ -109,10 +141,10 @@ class DockerBackend:
         message = f"{name} {verb}: {', '.join(difference.names)}" if changed else f"{name} is absent"
         return Outcome(changed=changed, result={"deployment": gone}, difference=difference, message=message)
 
-    def _lock(self, name: str) -> str:
-        folder = "/run/lock" if os.access("/run/lock", os.W_OK) else "/tmp"  # noqa: S108 - shared on purpose
+    def lock_name(self, name: str) -> str:
+        """Return the name of the lock of the deployment *name* on this Engine."""
         engine = hashlib.sha256(self.docker.host.encode()).hexdigest()[:8]
-        return f"{folder}/modelship-deployment-{os.getuid()}-{engine}-{name}.lock"
+        return f"deployment-{engine}-{name}"
 
     def _result(
         self, declaration: Declaration, observed: Observed, plan: Plan, previous: dict[str, str] | None
@@ -128,6 +160,7 @@ class DockerBackend:
             "digest": declaration.digest,
             "release": labels.get(RELEASE_LABEL),
             "url": declaration.url,
+            "grpc": declaration.grpc_address,
             "strategy": "proxy" if self.options else "recreate",
             "replicas": [replica_facts(item) for item in observed.replicas],
             "proxy": {"container": proxy.ident, "name": proxy.name, "image": self.options.image}
@@ -138,14 +171,41 @@ class DockerBackend:
         }
 
 
-def _listens_already(observed: Observed, declaration: Declaration) -> bool:
+def proxy_options(parameters: t.Mapping[str, t.Any]) -> proxies.ProxyOptions | None:
+    """Return the option C(proxy); ``None`` where it is not given.
+
+    :raises ModelshipError: a value of it cannot be right. Its image may still be missing.
+    """
+    given = parameters.get("proxy")
+    if given is None:
+        return None
+    timeout = 60 if given.get("timeout") is None else given["timeout"]
+    if timeout < 1:
+        raise ModelshipError(f"proxy.timeout {timeout} is refused: it must be at least 1 second")
+    image = image_by_digest(given["image"], "proxy.image") if given["image"] else ""
+    return proxies.ProxyOptions(image=image, timeout=timeout, limits=limits_of(given.get("limits"), "proxy.limits"))
+
+
+def check_replicas(declaration: Declaration, options: proxies.ProxyOptions | None) -> None:
+    """Make sure that so many replicas can stand behind one port.
+
+    :raises ModelshipError: they cannot, without a proxy.
+    """
+    if declaration.replicas > 1 and options is None:
+        raise ModelshipError(
+            f"replicas {declaration.replicas} cannot share port {declaration.port} without a proxy: "
+            "set proxy.image, or use workers"
+        )
+
+
+def _listens_already(observed: Observed, host_ip: str, port: int) -> bool:
     """Whether the port is held by what this deployment runs already."""
     running = [item for item in observed.containers if item.status in ("running", "paused", "restarting")]
-    wanted = f"{declaration.host_ip}:{declaration.port}"
-    if any(item.view and item.view["published"] == wanted for item in running):
+    views = [item.view for item in running if item.view]
+    if any(f"{host_ip}:{port}" in (view["published"], view["published_grpc"]) for view in views):
         return True
-    bind = proxies.bind_of(observed.config or "")
-    return bind == (declaration.host_ip, declaration.port) and any(item.role == PROXY for item in running)
+    held = (host_ip, port) in proxies.binds_of(observed.config or "")
+    return held and any(item.role == PROXY for item in running)
 
 
 def _message(declaration: Declaration, plan: Plan, proxied: bool, check: bool) -> str:

@@ -12,6 +12,14 @@ import typing as t
 
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
+from .._deployment.image_pull import pull_advice
+
+#: Where an Engine is told about registries.
+_PULL = {
+    "insecure": 'with {"insecure-registries": ["{host}"]} in the Engine\'s daemon.json (docker_config of the role docker)',
+    "trust": "put the authority's certificate into /etc/docker/certs.d/{host}/ca.crt",
+    "credentials": "registry_username and registry_password",
+}
 
 Info = dict[str, t.Any]
 
@@ -81,18 +89,25 @@ class Docker:
         except self._sdk.errors.NotFound as exc:
             raise NotFoundError(f"Docker cannot {doing}: {_line(exc)}", kind="docker") from exc
         except self._errors as exc:
+            if isinstance(exc, self._sdk.errors.APIError):  # the Engine's own response, whatever words it has
+                raise ModelshipError(f"Docker cannot {doing}: {_line(exc)}", kind="docker") from exc
             text = str(exc)
             if "Permission denied" in text or "PermissionError" in text:
                 raise ModelshipError(
                     f"permission denied on {self.host}: run as root (become: true) or as a member of the group docker",
-                    kind="docker",
+                    kind="permission",
                 ) from exc
             if doing == "connect" or "Connection refused" in text or "FileNotFoundError" in text:
                 raise ModelshipError(
                     f"no Docker Engine answers at {self.host} ({_line(exc)}): start it, or set docker_host",
-                    kind="docker",
+                    kind="unreachable",
                 ) from exc
             raise ModelshipError(f"Docker cannot {doing}: {_line(exc)}", kind="docker") from exc
+
+    def info(self) -> Info:
+        """What the Engine and its host can do."""
+        with self._explained("describe itself"):
+            return t.cast(Info, self.api.info())
 
     def containers(self) -> list[Info]:
         """All containers, the stopped ones too (short form)."""
@@ -135,10 +150,9 @@ class Docker:
             why = exc.message
         found = None if why else self.image(reference)
         if found is None:
+            why = why or "the registry gave another image"
             raise ModelshipError(
-                f"image {reference} cannot be pulled ({why or 'the registry gave another image'}): check that the "
-                "registry is up, that the image was pushed there, and registry_username/registry_password",
-                kind="registry",
+                f"image {reference} cannot be pulled ({why}): {pull_advice(reference, why, **_PULL)}", kind="registry"
             )
         return found
 
@@ -187,7 +201,10 @@ class Docker:
             self.api.remove_container(ident, force=True, v=True)
 
     def logs(self, ident: str, lines: int = 20) -> str:
-        """The last lines that a container wrote."""
+        """The last lines that a container wrote.
+
+        :raises ModelshipError: they cannot be read, for example because its logging driver keeps nothing.
+        """
         with self._explained(f"read the log of {ident[:12]}"):
             raw = self.api.logs(ident, stdout=True, stderr=True, tail=lines)
         return t.cast(bytes, raw).decode("utf-8", "replace").strip()

@@ -52,12 +52,20 @@ def ended(info: Info) -> str | None:
     """Return how a container ended, in words; ``None`` while it runs as it was started."""
     state = info["State"]
     if state.get("OOMKilled"):
-        return "was killed because it reached its memory limit"
+        return "was killed because it reached its memory limit (raise limits.memory, or run fewer workers)"
     if state.get("Running") and not state.get("Restarting"):
         # The Engine forgets the exit code when it starts a container again.
         return "ended and was started again" if info.get("RestartCount") else None
     reason = state.get("Error")
     return f"ended with exit code {state.get('ExitCode')}" + (f" ({reason})" if reason else "")
+
+
+def has_network(info: Info) -> bool:
+    """Return whether a running container can be reached at all: it has an address, or the host's network."""
+    networks = (info.get("NetworkSettings") or {}).get("Networks") or {}
+    return "host" in networks or any(
+        item.get("IPAddress") or item.get("GlobalIPv6Address") for item in networks.values() if item
+    )
 
 
 def wait_ready(docker: Docker, ident: str, name: str, url: str, health: Health, progress: Progress) -> None:
@@ -68,12 +76,19 @@ def wait_ready(docker: Docker, ident: str, name: str, url: str, health: Health, 
     """
     start = time.monotonic()
     while True:
-        how = ended(docker.container(ident))
+        info = docker.container(ident)
+        how = ended(info)
         if how is not None:
             raise _failed(docker, ident, f"container {name} {_exit_of(docker, ident, how)}")
         why = probe(url, health)
         if why is None:
             return
+        if not has_network(info):
+            raise _failed(
+                docker,
+                ident,
+                f"container {name} has no network, so that nobody can reach it: look at the Engine's networks",
+            )
         waited = time.monotonic() - start
         if waited >= health.start_deadline:
             raise _failed(docker, ident, f"container {name} is not ready after {health.start_deadline:g} s: {why}")
@@ -89,11 +104,25 @@ def _exit_of(docker: Docker, ident: str, how: str) -> str:
     deadline = time.monotonic() + _LOOK_S
     while "exit code" not in how and "limit" not in how and time.monotonic() < deadline:
         time.sleep(0.02)
-        how = ended(docker.container(ident)) or how
+        try:
+            how = ended(docker.container(ident)) or how
+        except ModelshipError:  # what is known already is reported
+            break
     return how
 
 
 def _failed(docker: Docker, ident: str, what: str) -> ModelshipError:
-    log = docker.logs(ident)
-    tail = " | ".join(log.splitlines()[-5:])
-    return ModelshipError(f"{what}; its log ends: {tail or '(empty)'}", kind="unhealthy", log=log.splitlines())
+    log, told = last_log_lines(docker, ident)
+    return ModelshipError(f"{what}; {told}", kind="unhealthy", log=log)
+
+
+def last_log_lines(docker: Docker, ident: str) -> tuple[list[str], str]:
+    """Return the last lines of a container's log, and the end of an error message that quotes them.
+
+    A log that cannot be read never hides the failure for whose sake it is read: the message says so instead.
+    """
+    try:
+        log = docker.logs(ident).splitlines()
+    except ModelshipError as exc:
+        return [], f"its log cannot be read ({exc.message})"
+    return log, f"its log ends: {' | '.join(log[-5:]) or '(empty)'}"

@@ -60,6 +60,7 @@ def look(inquiry: Inquiry, options: proxies.ProxyOptions | None, observed: Obser
         details={
             "strategy": ("proxy" if proxied else "recreate") if serving else None,
             "proxy": proxy_facts(observed.proxy),
+            "grpc": _grpc_address(observed, serving),
         },
     )
 
@@ -156,6 +157,16 @@ def _public_url(name: str, observed: Observed, serving: list[Container]) -> str 
         found = _as_found(replica, name, Health())
         if found is not None and replica.view and replica.view["published"]:
             return found.url
+    return None
+
+
+def _grpc_address(observed: Observed, serving: list[Container]) -> str | None:
+    """Return host and port at which gRPC is served on the host; ``None`` where it is not."""
+    binds = [f"{host}:{port}" for host, port in proxies.binds_of(observed.config or "")[1:]]
+    published = [item.view["published_grpc"] for item in serving if item.view and item.view["published_grpc"]]
+    for each in [*binds, *published]:
+        host, _colon, port = each.rpartition(":")
+        return f"{Declaration(name='', image='', host_ip=host).address}:{port}"
     return None
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the modelship authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is a port of this host free, and if not, who has it?"""
+"""Whether ports of this host are free, and which deployment, container or process holds one that is not."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ import socket
 import typing as t
 
 from .._core.errors import ModelshipError
-from .client import Info
+from . import proxy as proxies
+from .client import Docker, Info
+from .spec import DEPLOYMENT, PROXY, ROLE
 
 _LISTEN = "0A"
 
 
-def check_free(host_ip: str, port: int, containers: t.Iterable[Info]) -> None:
+def check_free(host_ip: str, port: int, containers: t.Iterable[Info], docker: Docker | None = None) -> None:
     """Make sure that *port* can be listened on at *host_ip*.
 
     :param containers: short forms, asked because a port published without a userland proxy has no listening process.
-    :raises ModelshipError: it is taken (the message names by whom, where that can be found), or the address is not
-        one of this host's.
+    :param docker: asked for the proxies' configurations, because a proxy is in the host's network and publishes nothing.
+    :raises ModelshipError: kind C(port): it is taken (the message names the deployment, container or process that holds
+        it, where that can be found). Kind C(input): the address is not one of this host's.
     """
+    containers = list(containers)
     for container in containers:
         for published in container.get("Ports") or []:
             if published.get("PublicPort") == port and _overlap(published.get("IP", ""), host_ip):
-                name = (container.get("Names") or ["/?"])[0].lstrip("/")
-                raise _taken(host_ip, port, f"the container {name}")
+                raise _taken(host_ip, port, container)
     family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # Without it, connections that ended a moment ago would count as somebody listening.
@@ -37,7 +40,8 @@ def check_free(host_ip: str, port: int, containers: t.Iterable[Info]) -> None:
             probe.listen(1)
         except OSError as exc:
             if exc.errno == errno.EADDRINUSE:
-                raise _taken(host_ip, port, listener(port) or "another process") from exc
+                proxy = _proxy_at(host_ip, port, containers, docker) if docker else None
+                raise _taken(host_ip, port, proxy or listener(port) or "another process") from exc
             if exc.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):
                 raise ModelshipError(f"host_ip {host_ip} is no address of this host: use one, or 127.0.0.1") from exc
             if exc.errno != errno.EACCES:  # a low port and no root: the Engine may listen there all the same
@@ -84,8 +88,29 @@ def _overlap(one: str, other: str) -> bool:
     return one == other or one in anywhere or other in anywhere
 
 
-def _taken(host_ip: str, port: int, by: str) -> ModelshipError:
-    return ModelshipError(
-        f"port {port} on {host_ip} is taken by {by}: stop it, or choose another port; nothing was changed",
-        kind="port",
-    )
+def _proxy_at(host_ip: str, port: int, containers: t.Iterable[Info], docker: Docker) -> Info | None:
+    """Return the container (short form) of the deployment's proxy that listens there."""
+    for container in containers:
+        if (container.get("Labels") or {}).get(ROLE) != PROXY or container.get("State") != "running":
+            continue
+        try:
+            archive = docker.read(container["Id"], f"{proxies.CONFIG_FOLDER}/{proxies.CONFIG_FILE}")
+        except ModelshipError:  # it ended meanwhile; that the port is taken is reported anyway
+            continue
+        if any(
+            port == bound and _overlap(host, host_ip)
+            for host, bound in proxies.binds_of(proxies.unpacked(archive or b""))
+        ):
+            return container
+    return None
+
+
+def _taken(host_ip: str, port: int, by: Info | str) -> ModelshipError:
+    advice = "stop it, or choose another port"
+    if not isinstance(by, str):
+        name = (by.get("Names") or ["/?"])[0].lstrip("/")
+        deployment = (by.get("Labels") or {}).get(DEPLOYMENT)
+        by = f"the deployment {deployment} (container {name})" if deployment else f"the container {name}"
+        if deployment:
+            advice = f"choose another port, or remove {deployment} first (state: absent)"
+    return ModelshipError(f"port {port} on {host_ip} is taken by {by}: {advice}; nothing was changed", kind="port")

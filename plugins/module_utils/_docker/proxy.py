@@ -19,7 +19,7 @@ import typing as t
 
 from .._core.content import canonical_json, sha256_bytes
 from .._core.errors import ModelshipError
-from .._deployment.declaration import Declaration
+from .._deployment.declaration import Declaration, Limits
 from .._endpoint.http import Client
 from .spec import Spec
 
@@ -28,16 +28,23 @@ CONFIG_FILE = "haproxy.cfg"
 TOKEN_VARIABLE = "MODELSHIP_PROXY_TOKEN"  # noqa: S105 - the variable's name
 _TOKEN_HEADER = "x-modelship-proxy"  # noqa: S105 - the header's name
 _BIND = re.compile(r"^  bind (\S+):(\d+)$", re.MULTILINE)
+_GRPC_BIND = re.compile(r"^  bind (\S+):(\d+) proto h2$", re.MULTILINE)
 _CHECK = re.compile(r"^  http-check send meth GET uri (\S+) ", re.MULTILINE)
 _SERVER = re.compile(r"^  server (\S+) ([0-9.]+):\d+$", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
 class ProxyOptions:
-    """Options of the proxy: its ``image`` by digest; ``timeout``: seconds of silence after which a request is given up."""
+    """Options of the proxy.
+
+    :param image: by digest.
+    :param timeout: seconds of silence after which a request is given up.
+    :param limits: of its container, those in effect.
+    """
 
     image: str
     timeout: int = 60
+    limits: Limits = dataclasses.field(default_factory=Limits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +57,7 @@ class ProxyConfig:
 
 def proxy_spec(options: ProxyOptions, declaration: Declaration) -> Spec:
     """Return the specification of the proxy's container."""
-    privileged = declaration.port < 1024
+    privileged = min(declaration.published) < 1024
     return {
         "image": options.image,
         "command": ["haproxy", "-W", "-db", "-f", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
@@ -66,15 +73,19 @@ def proxy_spec(options: ProxyOptions, declaration: Declaration) -> Spec:
         # Engines before 23 take any signal sent to a container, the reload's too, for a wish to have it stopped, and
         # then do not bring an unless-stopped one back after a crash or a restart of the host.
         "restart_policy": "always" if declaration.restart_policy == "unless-stopped" else declaration.restart_policy,
-        "memory": None,
-        "cpus": None,
-        "pids": None,
+        "memory": options.limits.memory or None,
+        "cpus": options.limits.cpus or None,
+        "pids": options.limits.pids or None,
         "stop_seconds": declaration.drain_seconds + 1,
         "stop_signal": "SIGUSR1",  # finish what was begun, then end; SIGTERM would cut requests
         "labels": {},
         "port": None,  # the configuration says it, so that another one needs no other container
+        "grpc_port": None,
         "network": "host",
+        # An Engine with userns-remap shares the host's network only with containers in the host's user namespace.
+        "userns": "host",
         "published": None,
+        "published_grpc": None,
     }
 
 
@@ -131,9 +142,27 @@ def render(declaration: Declaration, options: ProxyOptions, servers: t.Mapping[s
         "  default-server check inter 1s fall 3 rise 1",
     ]
     lines += [f"  server {name} {address}:{declaration.container_port}" for name, address in sorted(servers.items())]
+    if declaration.grpc_port:
+        lines += _grpc(declaration, servers)
     template = "\n".join(lines) + "\n"
     digest = sha256_bytes(canonical_json(template))
     return ProxyConfig(template.replace("@DIGEST@", digest), digest)
+
+
+def _grpc(declaration: Declaration, servers: t.Mapping[str, str]) -> list[str]:
+    """Return frontend and backend of gRPC: HTTP/2 without TLS on both sides. Health is that of the HTTP backend's servers."""
+    port = declaration.grpc_port
+    return [
+        "frontend grpc",
+        f"  bind {declaration.host_ip}:{port} proto h2",
+        "  default_backend grpc_replicas",
+        "backend grpc_replicas",
+        "  balance leastconn",
+        *(
+            f"  server {name} {address}:{port} proto h2 track replicas/{name}"
+            for name, address in sorted(servers.items())
+        ),
+    ]
 
 
 def servers_of(text: str) -> dict[str, str]:
@@ -145,6 +174,11 @@ def bind_of(text: str) -> tuple[str, int] | None:
     """Return the address and port that a configuration listens on."""
     found = _BIND.search(text)
     return (found[1], int(found[2])) if found else None
+
+
+def binds_of(text: str) -> list[tuple[str, int]]:
+    """Return all addresses and ports that a configuration listens on, that of HTTP first."""
+    return [(host, int(port)) for pattern in (_BIND, _GRPC_BIND) for host, port in pattern.findall(text)]
 
 
 def check_path_of(text: str) -> str | None:
@@ -166,6 +200,8 @@ def packed(text: str) -> bytes:
 
 def unpacked(archive: bytes) -> str:
     """Return the file's text in a tar archive; empty where it holds none."""
+    if not archive:
+        return ""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for member in tar:
             stream = tar.extractfile(member)

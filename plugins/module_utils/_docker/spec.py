@@ -10,7 +10,7 @@ import typing as t
 
 from .._core.content import canonical_json, sha256_bytes
 from .._core.redaction import redact_mapping
-from .._deployment.declaration import TLS_FOLDER, Declaration
+from .._deployment.declaration import TLS_FOLDER, Declaration, capability
 from .client import Info
 
 #: Labels on everything that this collection makes in a Docker Engine for a deployment.
@@ -28,9 +28,9 @@ Spec = dict[str, t.Any]
 def replica_spec(declaration: Declaration, network: str | None) -> Spec:
     """Return the specification of one replica.
 
-    :param network: the network on which a proxy reaches it; ``None`` publishes its port on the host instead.
+    :param network: the network on which a proxy reaches it; ``None`` publishes its ports on the host instead.
     """
-    https = declaration.https
+    https, grpc, limits = declaration.https, declaration.grpc_port, declaration.limits
     return {
         "image": declaration.image,
         "command": None,
@@ -43,15 +43,18 @@ def replica_spec(declaration: Declaration, network: str | None) -> Spec:
         "tmpfs": sorted(declaration.tmpfs),
         "volumes": sorted([*declaration.volumes, *([f"{https.folder}:{TLS_FOLDER}:ro"] if https else [])]),
         "restart_policy": declaration.restart_policy,
-        "memory": declaration.limits.memory,
-        "cpus": declaration.limits.cpus,
-        "pids": declaration.limits.pids,
+        "memory": limits.memory or None,
+        "cpus": limits.cpus or None,
+        "pids": limits.pids or None,
         "stop_seconds": declaration.drain_seconds,
         "stop_signal": None,
         "labels": dict(declaration.labels),
         "port": declaration.container_port,
+        "grpc_port": grpc,
         "network": network,
+        "userns": None,
         "published": None if network else f"{declaration.host_ip}:{declaration.port}",
+        "published_grpc": f"{declaration.host_ip}:{grpc}" if grpc and not network else None,
     }
 
 
@@ -85,7 +88,7 @@ def live_view(info: Info) -> Spec | None:
         publish = declared["published"]
     except (KeyError, ValueError, TypeError):
         return None
-    bindings = (host.get("PortBindings") or {}).get(f"{declared['port']}/tcp") or []
+    grpc = declared.get("grpc_port")
     networks = (info.get("NetworkSettings") or {}).get("Networks") or {}
     network = declared["network"] if declared["network"] in networks else host.get("NetworkMode")
     seconds = config.get("StopTimeout")
@@ -97,8 +100,8 @@ def live_view(info: Info) -> Spec | None:
         "environment": redact_mapping(kept),
         "user": None if declared["user"] is None else config.get("User"),
         "read_only": bool(host.get("ReadonlyRootfs")),
-        "cap_drop": sorted(host.get("CapDrop") or []),
-        "cap_add": sorted(host.get("CapAdd") or []),
+        "cap_drop": sorted(map(capability, host.get("CapDrop") or [])),
+        "cap_add": sorted(map(capability, host.get("CapAdd") or [])),
         "no_new_privileges": "no-new-privileges" in " ".join(host.get("SecurityOpt") or []),
         "tmpfs": sorted(_joined(path, options) for path, options in (host.get("Tmpfs") or {}).items()),
         "volumes": sorted(host.get("Binds") or []),
@@ -110,8 +113,11 @@ def live_view(info: Info) -> Spec | None:
         "stop_signal": None if declared["stop_signal"] is None else config.get("StopSignal"),
         "labels": {name: labels.get(name) for name in declared["labels"]},
         "port": declared["port"],
+        "grpc_port": grpc,
         "network": None if publish else network,
-        "published": f"{bindings[0].get('HostIp', '')}:{bindings[0].get('HostPort', '')}" if bindings else None,
+        "userns": host.get("UsernsMode") or None,
+        "published": _published(host, declared["port"]),
+        "published_grpc": _published(host, grpc),
     }
 
 
@@ -130,7 +136,6 @@ def container_config(
     :param secret_environment: variables that are no part of the specification.
     """
     environment = {**spec["environment"], **(secret_environment or {})}
-    port = f"{spec['port']}/tcp"
     host: Info = {
         "ReadonlyRootfs": spec["read_only"],
         "CapDrop": spec["cap_drop"],
@@ -143,7 +148,7 @@ def container_config(
     if spec["memory"]:
         host["Memory"] = host["MemorySwap"] = spec["memory"]
     if spec["cpus"]:
-        host["NanoCpus"] = int(spec["cpus"] * 1e9)
+        host["NanoCpus"] = round(spec["cpus"] * 1e9)
     if spec["pids"]:
         host["PidsLimit"] = spec["pids"]
     config: Info = {
@@ -170,11 +175,20 @@ def container_config(
         if address:
             endpoint = {"IPAMConfig": {"IPv4Address": address}}
             config["NetworkingConfig"] = {"EndpointsConfig": {spec["network"]: endpoint}}
-    if spec["published"]:
-        host_ip, _colon, host_port = spec["published"].rpartition(":")
-        config["ExposedPorts"] = {port: {}}
-        host["PortBindings"] = {port: [{"HostIp": host_ip, "HostPort": host_port}]}
+    if spec["userns"]:
+        host["UsernsMode"] = spec["userns"]
+    for key, published in (("port", "published"), ("grpc_port", "published_grpc")):
+        if spec[published]:
+            host_ip, _colon, host_port = spec[published].rpartition(":")
+            port = f"{spec[key]}/tcp"
+            config.setdefault("ExposedPorts", {})[port] = {}
+            host.setdefault("PortBindings", {})[port] = [{"HostIp": host_ip, "HostPort": host_port}]
     return config
+
+
+def _published(host: Info, port: int | None) -> str | None:
+    bindings = (host.get("PortBindings") or {}).get(f"{port}/tcp") or []
+    return f"{bindings[0].get('HostIp', '')}:{bindings[0].get('HostPort', '')}" if bindings else None
 
 
 def _joined(path: str, options: str) -> str:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import typing as t
 
 from .._core.content import parse_digest
 from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
+from .._core.files import exists
 from .._core.runner import Context, Outcome
 from .._core.secret_names import is_secret_name
+from .._core.values import texts
 from .credentials import OPTIONS as CREDENTIALS
 from .credentials import credentials_of
 from .golden import Golden, load_golden, load_release
@@ -66,7 +67,7 @@ def examine(parameters: dict[str, t.Any], context: Context) -> Outcome:
     client = Client(
         parameters["url"],
         timeout=parameters["timeout"],
-        headers={**{str(name): str(value) for name, value in parameters["headers"].items()}, **credentials.headers},
+        headers={**texts(parameters["headers"], "headers"), **credentials.headers},
         ca_path=parameters["ca_path"],
         validate_certs=parameters["validate_certs"],
         client_cert=credentials.client_cert,
@@ -126,7 +127,7 @@ def request_of(parameters: t.Mapping[str, t.Any]) -> Request:
 def _missing(parameters: t.Mapping[str, t.Any]) -> str | None:
     for option in ("release", "golden"):
         path = parameters[option]
-        if path and not os.path.exists(path):
+        if path and not exists(path):
             return str(path)
     return None
 

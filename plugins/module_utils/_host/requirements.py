@@ -11,6 +11,7 @@ import shutil
 import sys
 import typing as t
 
+from .._core.files import exists
 from .._core.runner import Context, Outcome
 
 #: Administrators' programs are looked for also where a user's PATH does not lead.
@@ -22,7 +23,7 @@ def look(options: dict[str, t.Any], _context: Context) -> Outcome:
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SEARCH])
     missing = {
         "programs": [name for name in options["programs"] if shutil.which(name, path=path) is None],
-        "files": [name for name in options["files"] if not os.path.exists(name)],
+        "files": [name for name in options["files"] if not exists(name)],
         "modules": [name for name in options["modules"] if not _importable(name)],
     }
     return Outcome(

@@ -9,24 +9,15 @@ import re
 import typing as t
 
 from .._core.errors import ModelshipError
+from .._core.values import texts
 
 _QUALIFIED = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_VARIABLE = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
 _INTERVAL = re.compile(r"(\d+(ms|s|m|h|d|w|y))+")
 _PERCENT = re.compile(r"100%|\d{1,2}%")
 #: Set by the module itself.
 _RESERVED = re.compile(r"modelship\.io/.*|app\.kubernetes\.io/(name|instance|managed-by|component)")
-
-
-def texts(given: t.Mapping[str, t.Any]) -> dict[str, str]:
-    """Return *given* as text, without what is null; YAML gives booleans and numbers where people mean text."""
-    return {
-        str(name): str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in given.items()
-        if value is not None
-    }
 
 
 def label_texts(given: t.Mapping[str, t.Any], option: str, *, own: bool = False) -> dict[str, str]:
@@ -35,7 +26,7 @@ def label_texts(given: t.Mapping[str, t.Any], option: str, *, own: bool = False)
     :param own: they go where the module sets labels itself, which they may not replace.
     :raises ModelshipError: one of them can be no label.
     """
-    found = texts(given)
+    found = texts(given, option)
     for name, value in found.items():
         if not _QUALIFIED.fullmatch(name):
             raise ModelshipError(
@@ -55,25 +46,11 @@ def annotation_texts(given: t.Mapping[str, t.Any], option: str) -> dict[str, str
 
     :raises ModelshipError: one of them can be no annotation, or is the module's.
     """
-    found = texts(given)
+    found = texts(given, option)
     for name in found:
         if not _QUALIFIED.fullmatch(name):
             raise ModelshipError(f"{option}: '{name}' can be no annotation's name: write [domain/]name")
         _unreserved(name, option)
-    return found
-
-
-def variable_texts(given: t.Mapping[str, t.Any], option: str) -> dict[str, str]:
-    """Return environment variables as text.
-
-    :raises ModelshipError: a name that not every maintained Kubernetes release takes.
-    """
-    found = texts(given)
-    for name in found:
-        if not _VARIABLE.fullmatch(name) or len(name) > 253:
-            raise ModelshipError(
-                f"{option}: '{name}' can be no variable's name: letters, digits, '_', '-' and '.', no digit first"
-            )
     return found
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import typing as t
 
 from .._core.errors import ModelshipError
+from .._core.values import texts, variables
 from .._deployment.declaration import parse_size
 from . import checks
 from .arguments import KUBERNETES_OPTIONS
@@ -241,7 +242,7 @@ def _service_account(given: dict[str, t.Any], option: str) -> ServiceAccount:
 
 
 def _files(given: dict[str, t.Any], option: str) -> dict[str, str]:
-    return {checks.mount_path(path, option): text for path, text in checks.texts(given).items()}
+    return {checks.mount_path(path, option): text for path, text in texts(given, option).items()}
 
 
 def _storages(given: list[dict[str, t.Any]], option: str) -> tuple[Storage, ...]:
@@ -363,7 +364,7 @@ _READERS: dict[str, t.Callable[[t.Any, str], t.Any]] = {
     "namespace_labels": checks.label_texts,
     "service": _service,
     "service_account": _service_account,
-    "secrets": checks.variable_texts,
+    "secrets": variables,
     "config_files": _files,
     "secret_files": _files,
     "storage": _storages,

@@ -107,12 +107,24 @@ def read_bytes(path: str, what: str) -> bytes:
 
 def _existing(paths: str) -> list[str]:
     names = [os.path.abspath(os.path.expanduser(path)) for path in paths.split(os.pathsep) if path]
-    found = [name for name in names if os.path.exists(name)]
+    found = [name for name in names if _exists(name)]
     if not found:
         raise wrong(
             f"there is no kubeconfig {' nor '.join(names) or 'in an empty path'}: give option kubeconfig, or api_server"
         )
     return found
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.stat(path)
+    except PermissionError as exc:
+        raise wrong(
+            f"permission denied on kubeconfig {path}: run as a user that may read it (become), or copy it"
+        ) from exc
+    except OSError:
+        return False
+    return True
 
 
 def _read(path: str) -> Entry:

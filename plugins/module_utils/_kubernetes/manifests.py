@@ -66,7 +66,6 @@ def render(
 def _check(declaration: Declaration, options: KubernetesOptions) -> None:
     """Judge what only the declaration and its options together tell."""
     checks.label_texts(declaration.labels, "labels", own=True)
-    checks.variable_texts(declaration.environment, "environment")
     rollout, health = options.rollout, declaration.health
     if rollout.deadline <= health.start_deadline:
         raise ModelshipError(
@@ -83,7 +82,7 @@ def _check(declaration: Declaration, options: KubernetesOptions) -> None:
         ("cpus", scaling.cpu_percent, options.requests.cpus, limits.cpus),
         ("memory", scaling.memory_percent, options.requests.memory, limits.memory),
     ):
-        if percent is not None and request is None and limit is None:
+        if percent is not None and not request and not limit:
             name = "cpu_percent" if resource == "cpus" else "memory_percent"
             raise ModelshipError(
                 f"kubernetes.autoscaling.{name} {percent} is a share of what a replica requests: "

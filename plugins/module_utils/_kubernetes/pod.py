@@ -113,9 +113,7 @@ def _resources(scope: Scope) -> Object:
         raise ModelshipError("kubernetes.requests.memory is more than limits.memory: a replica could never have it")
     if requests.cpus and limits.cpus and requests.cpus > limits.cpus:
         raise ModelshipError("kubernetes.requests.cpus is more than limits.cpus: a replica could never have it")
-    if limits.memory is not None:
-        checks.within(limits.memory, "limits.memory", 1)
-    upper = _quantities(limits.memory, checks.cores(limits.cpus, "limits.cpus"))
+    upper = _quantities(limits.memory or None, checks.cores(limits.cpus or None, "limits.cpus"))
     if gpus:
         upper[gpus.resource] = quantities.count(gpus.number)
     lower = _quantities(requests.memory, requests.cpus)

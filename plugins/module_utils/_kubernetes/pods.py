@@ -13,6 +13,7 @@ import datetime
 import re
 import typing as t
 
+from .._deployment.image_pull import pull_advice
 from .objects import Object, annotations_of, group_of, is_going, labels_of
 from .scope import CONTAINER
 from .watching import pod_sources_of
@@ -20,6 +21,12 @@ from .watching import pod_sources_of
 if t.TYPE_CHECKING:
     from .client import Api
 
+#: Where nodes are told about registries.
+_PULL = {
+    "insecure": "in the nodes' container runtime (containerd: /etc/containerd/certs.d/{host}/hosts.toml)",
+    "trust": "add the authority to the nodes (containerd: /etc/containerd/certs.d/{host}/hosts.toml)",
+    "credentials": "kubernetes.image_pull_secrets",
+}
 #: The kubelet has given up pulling for now, or will never succeed. ``ErrImagePull`` is not here: one pull may fail.
 _IMAGE = frozenset(
     {"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError", "SignatureValidationFailed"}
@@ -82,7 +89,7 @@ def trouble(pod: Object) -> Trouble | None:
             return Trouble(
                 reason,
                 f"cannot get the image {container.get('image') or name} ({_joined(reason, message)})",
-                "check that the image exists under that name, that the nodes reach its registry and may pull from it",
+                pull_advice(container.get("image") or "", message, **_PULL),
                 name,
             )
         if reason in _CONFIGURATION and not any(word in message for word in _PASSING):

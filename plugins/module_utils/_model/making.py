@@ -11,7 +11,7 @@ import typing as t
 
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
-from .._core.files import locked
+from .._core.files import exists, locked
 from .._core.runner import Context, Outcome
 from . import release
 from .report import Reporter, summary
@@ -115,7 +115,7 @@ def path_pending(what: str, path: str | None) -> str:
     """Say that *what* does not exist yet, or return an empty string where *path* is there."""
     if not path:
         return f"{what} does not exist yet"
-    return "" if os.path.exists(path) else f"{what} does not exist yet ({path})"
+    return "" if exists(path) else f"{what} does not exist yet ({path})"
 
 
 def inputs_pending(request: t.Mapping[str, t.Any], verb: str) -> str:

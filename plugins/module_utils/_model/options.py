@@ -12,6 +12,7 @@ from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
 from .._core.runner import PROGRESS_OPTION
 from .._core.secret_names import is_secret_name
+from .._core.values import variables
 from .trainer import Trainer
 
 #: Documented by the fragment ``modelship.core.trainer``.
@@ -41,21 +42,16 @@ class TrainerModule(DiscreetModule):
 def trainer_of(parameters: t.Mapping[str, t.Any]) -> Trainer:
     """Return the trainer that the options of :data:`TRAINER` describe.
 
-    :raises ModelshipError: the timeout is not positive, or a variable's value is no text or number.
+    :raises ModelshipError: the timeout is not positive, or a variable cannot be one.
     """
     timeout = parameters["timeout"]
     if timeout is not None and timeout <= 0:
         raise ModelshipError(f"timeout: {timeout} is not a positive number of seconds: leave it out for no limit")
-    environment: dict[str, str] = {}
-    for name, value in parameters["trainer_environment"].items():
-        if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-            raise ModelshipError(f"trainer_environment: {name} must be text or a number (quote true and false)")
-        environment[str(name)] = str(value)
     python = parameters["trainer_python"]
     return Trainer(
         python=absolute(python) if os.sep in python else python,
         path=absolute(parameters["trainer_path"]) if parameters["trainer_path"] else None,
-        environment=environment,
+        environment=variables(parameters["trainer_environment"], "trainer_environment"),
         timeout=timeout,
     )
 

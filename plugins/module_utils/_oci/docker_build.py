@@ -16,6 +16,7 @@ from .._core.content import canonical_json, sha256_bytes, sha256_file
 from .._core.errors import ModelshipError
 from .._core.files import explained, locked
 from .._core.runner import Context, Outcome
+from .._core.values import texts
 from .._docker.client import Docker
 from . import descriptors
 from .layers import write_archive
@@ -46,14 +47,14 @@ def build_image(parameters: dict[str, t.Any], context: Context) -> Outcome:
     try:
         engine = Docker(options)
     except ModelshipError as exc:
-        if not context.check:
+        if not context.check or exc.kind == "permission":
             raise
         # On a bare machine a task before this one would start the Engine.
         return _predicted(layout, before, {}, exc.message)
     inputs: dict[str, t.Any] = {
         "files": sha256_bytes(canonical_json(context_files(folder, dockerfile))),
         "dockerfile": dockerfile,
-        "build_args": sha256_bytes(canonical_json(options.get("build_args") or {})),
+        "build_args": sha256_bytes(canonical_json(texts(options.get("build_args"), "docker.build_args"))),
         "target": options.get("target") or "",
         "platform": str(platform),
     }
@@ -127,7 +128,7 @@ def _build(
     with engine._explained("build the image"):
         # The classic builder knows no other platform than the Engine's own unless it is told.
         other = str(platform) if platform != parse_platform(None) else None
-        arguments = {key: str(value) for key, value in (options.get("build_args") or {}).items()}
+        arguments = texts(options.get("build_args"), "docker.build_args")
         events = engine.api.build(
             path=folder, dockerfile=dockerfile, buildargs=arguments,
             target=options.get("target"), labels={CONTEXT: digest}, rm=True, forcerm=True, pull=refresh, nocache=refresh,

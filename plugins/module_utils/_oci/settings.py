@@ -9,6 +9,7 @@ import re
 import typing as t
 
 from .._core.errors import ModelshipError
+from .._core.values import texts, variables
 
 APP = "opt/modelship/app"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -43,7 +44,7 @@ def image_settings(
     if libraries:
         # Nothing can be written beside the sources: the root file system is read-only.
         environment.update({"PYTHONPATH": "/opt/modelship/app:/opt/modelship/lib", "PYTHONDONTWRITEBYTECODE": "1"})
-    environment.update({key: _text(f"config.env.{key}", value) for key, value in (given.get("env") or {}).items()})
+    environment.update(variables(given.get("env"), "config.env"))
     settings: dict[str, t.Any] = {"User": given.get("user") or USER}
     settings["Env"] = [f"{key}={value}" for key, value in sorted(environment.items())]
     entrypoint = given.get("entrypoint")
@@ -69,17 +70,9 @@ def image_settings(
         labels["io.modelship.release"] = release_digest
     if packages:
         labels[PACKAGES] = " ".join(f"{package}={version}" for package, version in sorted(packages.items()))
-    labels.update({key: _text(f"config.labels.{key}", value) for key, value in (given.get("labels") or {}).items()})
+    labels.update(texts(given.get("labels"), "config.labels"))
     settings["Labels"] = labels
     return {key: value for key, value in settings.items() if value}
-
-
-def _text(name: str, value: t.Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str | int | float):
-        return str(value)
-    raise ModelshipError(f"{name}: {value!r} must be a string, a number or a boolean")
 
 
 def _port(text: str) -> str:

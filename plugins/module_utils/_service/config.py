@@ -18,6 +18,7 @@ from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .._core.files import explained, write_atomic
 from .._core.redaction import fingerprint
+from .._core.values import texts
 
 #: Stands for the configuration folder in the validator's command line.
 FOLDER = "{folder}"
@@ -50,7 +51,7 @@ class Config:
         """
         if not options:
             return None
-        files, secrets = dict(options.get("files") or {}), dict(options.get("secrets") or {})
+        files, secrets = (texts(options.get(name), f"config.{name}") for name in ("files", "secrets"))
         for name in [*files, *secrets]:
             if os.path.isabs(name) or os.path.normpath(name) != name or name.split("/")[0] in ("", ".", ".."):
                 raise ModelshipError(f"config: '{name}' is no file below {options['folder']}: use a relative name")

@@ -16,6 +16,7 @@ from .._core.errors import ModelshipError
 from .._http import tls
 from .._http.connection import Connection, target_of
 from .._http.origin import parse_origin
+from .._core.values import texts
 from . import proc
 
 #: How much of an answer's body is kept, in bytes.
@@ -56,7 +57,7 @@ class Ready:
             url=options.get("url"),
             unix=options.get("unix"),
             status=tuple(options.get("status") or (200,)),
-            headers=options.get("headers") or {},
+            headers=texts(options.get("headers"), "ready.headers"),
             timeout=float(options.get("timeout") or 30.0),
         )
         if ready.unix and not ready.url:

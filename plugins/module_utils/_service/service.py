@@ -17,6 +17,7 @@ import typing as t
 from .._core.content import canonical_json, sha256_bytes, sha256_file
 from .._core.errors import ModelshipError
 from .._core.files import explained, write_atomic
+from .._core.values import variables
 from .config import Config
 from .proc import Identity
 from .ready import Ready
@@ -60,7 +61,7 @@ class Service:
             log=options.get("log") or os.path.join(options["folder"], f"{name}.log"),
             user=options.get("user"),
             chdir=options.get("chdir"),
-            environment={key: str(value) for key, value in (options.get("environment") or {}).items()},
+            environment=variables(options.get("environment"), "environment"),
             unit=options.get("unit"),
             watch=tuple(options.get("watch") or ()),
             config=Config.parse(options.get("config")),

@@ -48,12 +48,16 @@ def free_port() -> int:
 
 @dataclasses.dataclass
 class Lab:
-    """``image`` answers HTTP, ``proxy`` has HAProxy; both by digest in a registry of this session."""
+    """``image`` answers HTTP, ``proxy`` has HAProxy; both by digest in a registry of this session.
+
+    ``configuration`` is the registry's.
+    """
 
     api: t.Any
     registry: str
     image: str
     proxy: str
+    configuration: dict[str, t.Any]
 
     def containers(self, name: str) -> list[dict[str, t.Any]]:
         """All containers of a deployment."""
@@ -96,7 +100,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Lab]:
     try:
         _wait(port)
         base = folder / "base.tar"
-        packages = "python3-minimal,libpython3.11-stdlib,haproxy"
+        # libstdc++: what the wheels of grpcio and numpy need, which a test may mount
+        packages = "python3-minimal,libpython3.11-stdlib,haproxy,libstdc++6"
         subprocess.run(
             ["mmdebstrap", "--quiet", "--variant=extract", f"--include={packages}", "bookworm", str(base)], check=True
         )
@@ -108,7 +113,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Lab]:
         _build(api, f"{image}:x", f"{proxy}:x")
         made.append(f"{image}:x")
         digests = [_push(api, item) for item in (image, proxy)]
-        yield Lab(api, registry, f"{image}@{digests[0]}", f"{proxy}@{digests[1]}")
+        yield Lab(api, registry, f"{image}@{digests[0]}", f"{proxy}@{digests[1]}", config)
     finally:
         process.terminate()
         process.wait(10)
@@ -121,10 +126,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Lab]:
 
 
 def _build(api: t.Any, tag: str, base: str) -> None:
-    dockerfile = f'FROM {base}\nCOPY serving.py /serving.py\nUSER 65532:65532\nCMD ["python3", "/serving.py"]\n'
+    files = ("serving.py", "grpc_serving.py")
+    dockerfile = f'FROM {base}\nCOPY {" ".join(files)} /\nUSER 65532:65532\nCMD ["python3", "/serving.py"]\n'
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
-        tar.add(HERE / "serving.py", "serving.py")
+        for name in files:
+            tar.add(HERE / name, name)
         member = tarfile.TarInfo("Dockerfile")
         member.size = len(dockerfile)
         tar.addfile(member, io.BytesIO(dockerfile.encode()))
@@ -148,6 +155,7 @@ class Deployment:
         self.lab = lab
         self.name = f"ms-test-{uuid.uuid4().hex[:8]}"
         self.port = free_port()
+        self.grpc_port = 0
         self.proxied = proxied
 
     def options(self, **options: t.Any) -> dict[str, t.Any]:
@@ -182,6 +190,16 @@ class Deployment:
         """What is being served: the variable VERSION of the container that answers."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/health/ready", timeout=5) as answer:
             return t.cast("str | None", json.load(answer)["version"])
+
+    def grpc_options(self, **environment: str) -> dict[str, t.Any]:
+        """Options that turn gRPC on, at a port that is free now; the packages for it are this interpreter's own."""
+        triton = pytest.importorskip("tritonclient.grpc")
+        if sys.version_info[:2] != (3, 11):
+            pytest.skip("NOT TESTED: the packages of this interpreter do not run in Debian 12's Python 3.11")
+        self.grpc_port = free_port()
+        site = Path(triton.__file__).parents[2]
+        variables = {"MODELSHIP_GRPC_PORT": str(self.grpc_port), "PYTHONPATH": "/site", **environment}
+        return {"environment": variables, "volumes": [f"{site}:/site:ro"]}
 
     def names(self) -> list[str]:
         """Names of its containers, sorted."""

@@ -70,5 +70,12 @@ if CERTIFICATE:
         context.verify_mode = ssl.CERT_OPTIONAL
     # a client that breaks off its handshake must not end the server
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+rpc = None
+if port := int(os.environ.get("MODELSHIP_GRPC_PORT") or 0):
+    import grpc_serving
+
+    rpc = grpc_serving.start(port)
 signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
 server.serve_forever()
+if rpc:
+    rpc.stop(float(os.environ.get("MODELSHIP_DRAIN_SECONDS", "10"))).wait()

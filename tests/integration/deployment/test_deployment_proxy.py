@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
-from ansible_collections.modelship.core.plugins.module_utils._core.files import locked
+from ansible_collections.modelship.core.plugins.module_utils._core.files import locked_by_name
 from ansible_collections.modelship.core.plugins.module_utils._docker.backend import DockerBackend
 
 pytestmark = pytest.mark.integration
@@ -243,7 +243,7 @@ def test_foreign_things_are_refused(deployment: t.Any) -> None:
 
 def test_a_second_run_at_the_same_time_says_so(deployment: t.Any) -> None:
     backend = DockerBackend(deployment.options())
-    with locked(backend._lock(deployment.name)), pytest.raises(ModelshipError, match="another run"):
+    with locked_by_name(backend.lock_name(deployment.name)), pytest.raises(ModelshipError, match="another run"):
         deployment.run()
     assert deployment.names() == []
 

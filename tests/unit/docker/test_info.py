@@ -137,7 +137,7 @@ def test_a_replica_is_asked_at_its_own_port_whether_it_is_ready(ready: bool) -> 
     assert told.health.state == ("ready" if ready else "failed")
     assert told.replicas[0]["health"] == told.health.state
     assert ("503" in told.replicas[0]["reason"]) != ready
-    assert told.details == {"strategy": "recreate", "proxy": None}
+    assert told.details == {"strategy": "recreate", "proxy": None, "grpc": None}
 
 
 def test_only_what_gets_requests_decides_about_health_and_image() -> None:

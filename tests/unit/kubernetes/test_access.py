@@ -496,6 +496,22 @@ def test_what_is_no_kubeconfig(tmp_path: Path) -> None:
     assert "hunter22" not in caught.value.message
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED, only root can become another user")
+def test_a_kubeconfig_that_may_not_be_seen_is_not_reported_as_missing(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    file = closed / "config"
+    file.write_text("{}")
+    os.seteuid(65534)
+    try:
+        with pytest.raises(
+            ModelshipError, match=f"permission denied on kubeconfig {file}: run as a user that may read it"
+        ):
+            load_access({"kubeconfig": str(file)})
+    finally:
+        os.seteuid(0)
+
+
 def test_certificates_that_cannot_be_used(pki: Pki) -> None:
     wrong_key = {"client-certificate": str(pki.client), "client-key": str(pki.server_key)}
     with pytest.raises(ModelshipError, match=r"the client certificate or its key .* cannot be used: .*MISMATCH"):

@@ -100,7 +100,7 @@ def test_what_a_pod_cannot_have_is_refused(common: dict[str, t.Any], message: st
             "kubernetes.service.annotations: 'modelship.io/x' is set by",
         ),
         ("service_account", {"name": "a", "annotations": {"b": "c"}}, "kubernetes.service_account.annotations are for"),
-        ("secrets", {"1A": "x"}, "kubernetes.secrets: '1A' can be no variable's name"),
+        ("secrets", {"1A": "x"}, "kubernetes.secrets: '1A' cannot be the name of a variable"),
         ("config_files", {"etc/a": "x"}, "kubernetes.config_files: 'etc/a' can be no mount"),
         ("config_files", {"/": "x"}, "kubernetes.config_files: '/' can be no mount"),
         ("secret_files", {"/a/../b": "x"}, "kubernetes.secret_files: '/a/../b' can be no mount"),

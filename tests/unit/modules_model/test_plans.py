@@ -209,7 +209,8 @@ def test_a_damaged_release_is_refused(house: House) -> None:
         ({"parameters": {"epochs": "many"}}, "parameter", "'many'"),
         ({"data": {"source": "nmz"}}, "data", "nmz"),
         ({"timeout": 0}, "input", "timeout"),
-        ({"trainer_environment": {"A": True}}, "input", "trainer_environment: A"),
+        ({"trainer_environment": {"A": [1]}}, "input", "trainer_environment.A is a list"),
+        ({"trainer_environment": {"A=B": "c"}}, "input", "trainer_environment: 'A=B'"),
     ],
 )
 def test_bad_options_are_named(house: House, given: dict[str, t.Any], kind: str, words: str) -> None:

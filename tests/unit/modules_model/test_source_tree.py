@@ -165,7 +165,7 @@ def test_a_failed_run_leaves_the_old_folder_and_no_rest(copy: Copy, tmp_path: Pa
     with pytest.raises(ModelshipError, match="changed while"):
         copy.module(archive=str(archive))
     assert tree_files(str(copy.dest)) == old
-    assert sorted(path.name for path in copy.dest.parent.iterdir()) == [".dest.lock", "dest"]
+    assert sorted(path.name for path in copy.dest.parent.iterdir()) == ["dest"]
 
 
 def test_what_a_killed_run_left_behind_goes(copy: Copy) -> None:
@@ -188,7 +188,7 @@ def test_replacing_works_with_and_without_an_exchange_in_one_step(
     copy.write("a.py", "new")
     copy.run()
     assert tree_files(str(copy.dest)) == tree_files(str(copy.src))
-    assert sorted(path.name for path in copy.dest.parent.iterdir()) == [".dest.lock", "dest"]
+    assert sorted(path.name for path in copy.dest.parent.iterdir()) == ["dest"]
 
 
 def test_the_exchange_in_one_step_is_real(tmp_path: Path) -> None:
