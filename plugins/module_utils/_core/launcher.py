@@ -87,7 +87,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 Specification = dict[str, t.Any]
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """The kernel or the container around this process refuses this kind of confinement."""
 
 
@@ -117,7 +117,7 @@ def enter_namespaces() -> None:
 
     Root makes them as root. Others, and a root without the privilege, need a user namespace.
 
-    :raises Unavailable: the kernel refuses.
+    :raises UnavailableError: the kernel refuses.
     """
     wanted = _NEWNS | _NEWUTS | _NEWIPC | _NEWPID | _NEWNET
     if os.geteuid() == 0 and _LIBC.unshare(wanted) == 0:
@@ -126,16 +126,16 @@ def enter_namespaces() -> None:
         with contextlib.suppress(OSError):
             _become_nobody()
         if os.geteuid() == 0:
-            raise Unavailable("root is not allowed to become another user")
+            raise UnavailableError("root is not allowed to become another user")
     user, group = os.geteuid(), os.getegid()
     if _LIBC.unshare(_NEWUSER | wanted):
-        raise Unavailable(f"namespaces: {os.strerror(ctypes.get_errno())}")
+        raise UnavailableError(f"namespaces: {os.strerror(ctypes.get_errno())}")
     try:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{user} {user} 1")
         _write("/proc/self/gid_map", f"{group} {group} 1")
     except OSError as exc:
-        raise Unavailable(f"user namespace: {exc}") from exc
+        raise UnavailableError(f"user namespace: {exc}") from exc
 
 
 def _write(path: str, text: str) -> None:
@@ -201,9 +201,9 @@ def build_root(specification: Specification) -> str:
     for path in _DEVICES:
         _place(path, top + path)
         _bind(path, top + path, writable=True, device=True)
-    for path in ("/tmp", "/dev/shm", "/proc", "/etc"):
+    for path in ("/tmp", "/dev/shm", "/proc", "/etc"):  # noqa: S108 - of the new root
         os.makedirs(top + path, exist_ok=True)
-    _mount("tmpfs", top + "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "mode=1777,size=64m")
+    _mount("tmpfs", top + "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "mode=1777,size=64m")  # noqa: S108
     for name, line in (("passwd", "nobody:x:{0}:{1}::/:/bin/false\n"), ("group", "nogroup:x:{1}:\n")):
         with open(f"{top}/etc/{name}", "w", encoding="ascii") as stream:
             stream.write(line.format(specification["user"], specification["group"]))
@@ -357,10 +357,10 @@ def seccomp_program(machine: str, *, by_path: bool) -> bytes:
     """Return the BPF program that refuses the system calls a confined program has no use for.
 
     :param machine: as ``uname -m`` names it; :param by_path: also refuse what Landlock does not govern.
-    :raises Unavailable: the numbers for this machine are not known.
+    :raises UnavailableError: the numbers for this machine are not known.
     """
     if machine not in _ARCHITECTURES:
-        raise Unavailable(f"seccomp: no table of system calls for {machine}")
+        raise UnavailableError(f"seccomp: no table of system calls for {machine}")
     column, architecture, clone = _ARCHITECTURES[machine]
     allow, refuse = 0x7FFF0000, 0x00050000  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO
     load, equal, above, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -399,13 +399,13 @@ def seccomp_program(machine: str, *, by_path: bool) -> bytes:
 def set_filter(*, by_path: bool) -> None:
     """Filter the system calls of this process and of all that it starts.
 
-    :raises Unavailable: the kernel or the machine does not know how.
+    :raises UnavailableError: the kernel or the machine does not know how.
     """
     program = seccomp_program(platform.machine(), by_path=by_path)
     code = ctypes.create_string_buffer(program, len(program))
     description = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     if _LIBC.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.c_char_p(description), 0, 0):
-        raise Unavailable(f"seccomp: {os.strerror(ctypes.get_errno())}")
+        raise UnavailableError(f"seccomp: {os.strerror(ctypes.get_errno())}")
 
 
 # --- Landlock ---
@@ -422,11 +422,11 @@ def landlock_version() -> int:
 def landlock_ruleset(specification: Specification) -> int:
     """Return a ruleset (a file descriptor) that allows the files of *specification* and nothing else.
 
-    :raises Unavailable: the kernel has no Landlock.
+    :raises UnavailableError: the kernel has no Landlock.
     """
     version = landlock_version()
     if not version:
-        raise Unavailable("Landlock: not in this kernel")
+        raise UnavailableError("Landlock: not in this kernel")
     known = (1 << 13) - 1
     known |= (1 << 13 if version >= 2 else 0) | (1 << 14 if version >= 3 else 0) | (1 << 15 if version >= 5 else 0)
     attributes = struct.pack("=QQQ", known, 3, 3)[: 24 if version >= 6 else 16 if version >= 4 else 8]
@@ -493,7 +493,7 @@ def _execute(specification: Specification, program: list[str]) -> t.NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)  # what Python ignores, a program it starts would ignore too
     os.chdir(specification.get("cwd") or "/")
-    os.execvpe(program[0], program, dict(os.environ, **specification.get("environment", {})))
+    os.execvpe(program[0], program, dict(os.environ, **specification.get("environment", {})))  # noqa: S606
 
 
 def _in_namespaces(specification: Specification, program: list[str], status: int, alive: int) -> t.NoReturn:
@@ -501,7 +501,7 @@ def _in_namespaces(specification: Specification, program: list[str], status: int
     try:
         _follow_parent(alive)
         enter_namespaces()
-    except (Unavailable, OSError) as exc:
+    except (UnavailableError, OSError) as exc:
         _tell(status, "unavailable", str(exc))
         os._exit(FAILED)
     below, above = os.pipe()
@@ -518,7 +518,7 @@ def _in_namespaces(specification: Specification, program: list[str], status: int
         drop_privileges()
         _follow_parent(below)  # after the change of user, which undoes it
         set_filter(by_path=False)
-    except Unavailable as exc:
+    except UnavailableError as exc:
         _tell(status, "unavailable", str(exc))
         os._exit(FAILED)
     except OSError as exc:
@@ -556,7 +556,7 @@ def _in_landlock(specification: Specification, program: list[str], status: int, 
             _follow_parent(alive)
             restrict_files(ruleset)
             set_filter(by_path=True)
-        except Unavailable as exc:
+        except UnavailableError as exc:
             _tell(status, "unavailable", str(exc))
             os._exit(FAILED)
         _execute(specification, program)
