@@ -121,10 +121,19 @@ def give(path: str) -> None:
         os.chown(path, launcher.NOBODY, launcher.NOBODY)
 
 
-def failure(code: int, log: t.Sequence[str], remedy: str) -> ModelshipError | None:
+#: What a user can do where no confinement is possible.
+REMEDY = (
+    "allow namespaces (sysctl user.max_user_namespaces; for a container --cap-add SYS_ADMIN or --security-opt "
+    "seccomp=unconfined) or use a kernel with Landlock (5.13 or later)"
+)
+
+
+def failure(code: int, log: t.Sequence[str]) -> ModelshipError | None:
     """Return the error that the launcher reported by exit status *code* and a line in *log*, or ``None``.
 
-    :param log: the lines of stderr; :param remedy: what the user can do where confinement is not possible.
+    Its kind is ``limit`` where the process used too much, ``confinement`` where it was not started.
+
+    :param log: the lines of stderr.
     """
     if code not in (launcher.LIMIT, launcher.FAILED):
         return None
@@ -134,7 +143,7 @@ def failure(code: int, log: t.Sequence[str], remedy: str) -> ModelshipError | No
         return ModelshipError(f"it was stopped: {message}", kind="limit")
     if kind == "unavailable":
         return ModelshipError(
-            f"this host offers no way to confine the process ({message}): {remedy}; nothing was changed",
+            f"this host offers no way to confine the process ({message}): {REMEDY}; nothing was changed",
             kind="confinement",
         )
     if kind == "error":
