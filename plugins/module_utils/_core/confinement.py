@@ -68,6 +68,7 @@ class Confinement:
     :param mountpoint: an empty directory, on which its file system is put together; needed unless *root* is given.
     :param root: a directory that becomes its read-only root, instead of the above.
     :param outside: with *root* and an unprivileged user under Landlock, what to run instead.
+    :param environment: the program's variables; ``None``: those that the launcher is started with.
     :param ways: of :data:`WAYS`, in order of preference.
     """
 
@@ -78,6 +79,7 @@ class Confinement:
     mountpoint: str = ""
     root: str = ""
     outside: Outside | None = None
+    environment: t.Mapping[str, str] | None = None
     ways: t.Sequence[str] = WAYS
 
     def command(self, program: t.Sequence[str]) -> list[str]:
@@ -93,6 +95,7 @@ class Confinement:
             "mountpoint": self.mountpoint,
             "root": self.root,
             "outside": dataclasses.asdict(self.outside) if self.outside else None,
+            "environment": None if self.environment is None else dict(self.environment),
             "ways": list(self.ways),
             "parent": os.getpid(),
         }

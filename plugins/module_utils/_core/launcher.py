@@ -58,7 +58,14 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_MOVE, 
     1 << 18,
 )
 _MNT_DETACH = 2
-_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 1, 22, 24, 38, 47
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = (
+    1,
+    4,
+    22,
+    24,
+    38,
+    47,
+)
 _PR_SET_CHILD_SUBREAPER = 36
 
 #: How often the supervisor adds up memory and disk, in seconds.
@@ -125,6 +132,7 @@ def enter_namespaces() -> None:
     if os.geteuid() == 0:
         with contextlib.suppress(OSError):
             _become_nobody()
+        _LIBC.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0)  # else /proc/self stays root's
         if os.geteuid() == 0:
             raise UnavailableError("root is not allowed to become another user")
     user, group = os.geteuid(), os.getegid()
@@ -493,7 +501,8 @@ def _execute(specification: Specification, program: list[str]) -> t.NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)  # what Python ignores, a program it starts would ignore too
     os.chdir(specification.get("cwd") or "/")
-    os.execvpe(program[0], program, dict(os.environ, **specification.get("environment", {})))  # noqa: S606
+    variables = specification.get("environment")
+    os.execvpe(program[0], program, os.environ if variables is None else variables)  # noqa: S606
 
 
 def _in_namespaces(specification: Specification, program: list[str], status: int, alive: int) -> t.NoReturn:
@@ -550,7 +559,8 @@ def _in_landlock(specification: Specification, program: list[str], status: int, 
                     os.chdir("/")
                 elif outside:
                     program = outside["program"]
-                    specification = {**specification, "environment": outside["environment"]}
+                    variables = specification["environment"] or os.environ
+                    specification = {**specification, "environment": {**variables, **outside["environment"]}}
             set_limits(specification["limits"])
             drop_privileges()
             _follow_parent(alive)

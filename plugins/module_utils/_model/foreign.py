@@ -238,7 +238,7 @@ class _Scratch:
         """Beside the releases or reports, where there is space for them; in the temporary directory before these exist."""
         for name in ("releases", "dest"):
             path = self._outer.get(name)
-            if path and os.path.isdir(path) and os.access(path, os.W_OK):
+            if path and os.path.isdir(path) and os.access(path, os.W_OK) and _searchable(path):
                 return str(path)
         return tempfile.gettempdir()
 
@@ -305,6 +305,16 @@ class _Scratch:
                 if not stat.S_ISREG(os.fstat(handle).st_mode):
                     raise ModelshipError(f"the confined process left no ordinary file {file}", kind="internal")
                 write_atomic(os.path.join(dest, file), stream.read())
+
+
+def _searchable(path: str) -> bool:
+    """Return whether the user that root's confined processes run as reaches *path* (without namespaces it must)."""
+    path = os.path.realpath(path)
+    while os.geteuid() == 0 and path != "/":
+        if not os.stat(path).st_mode & stat.S_IXOTH:
+            return False
+        path = os.path.dirname(path)
+    return True
 
 
 def _copy(source: str, target: str) -> int:
