@@ -134,7 +134,8 @@ REMEDY = (
 def failure(code: int, log: t.Sequence[str]) -> ModelshipError | None:
     """Return the error that the launcher reported by exit status *code* and a line in *log*, or ``None``.
 
-    Its kind is ``limit`` where the process used too much, ``confinement`` where it was not started.
+    Its kind is ``limit`` where the process used too much, ``confinement`` where it cannot be confined, and ``start`` where
+    the program itself cannot be run; its message is then the program and the reason.
 
     :param log: the lines of stderr.
     """
@@ -143,18 +144,16 @@ def failure(code: int, log: t.Sequence[str]) -> ModelshipError | None:
     line = next((line for line in reversed(log) if line.startswith(launcher.MARK)), "")
     kind, _colon, message = line.removeprefix(launcher.MARK).partition(": ")
     if kind == "limit":
-        return ModelshipError(f"it was stopped: {message}", kind="limit")
+        return ModelshipError(message, kind="limit")
     if kind == "unavailable":
         return ModelshipError(
             f"this host offers no way to confine the process ({message}): {REMEDY}; nothing was changed",
             kind="confinement",
         )
     if kind == "error":
-        return ModelshipError(
-            f"the confined process cannot be started ({message}): check that other users may read and run it; "
-            "nothing was changed",
-            kind="confinement",
-        )
+        return ModelshipError(f"the process cannot be confined ({message}); nothing was changed", kind="confinement")
+    if kind == "start":
+        return ModelshipError(message, kind="start")
     return None
 
 

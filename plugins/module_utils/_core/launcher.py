@@ -539,7 +539,7 @@ def _in_namespaces(specification: Specification, program: list[str], status: int
         try:
             _execute(specification, program)
         except OSError as exc:
-            _tell(status, "error", f"{program[0]}: {exc.strerror}")
+            _tell(status, "start", f"{program[0]}: {exc.strerror}")
             os._exit(FAILED)
     os.close(status)
     while True:  # reap orphans until the program ends; whatever is left then ends with this process
@@ -551,33 +551,35 @@ def _in_namespaces(specification: Specification, program: list[str], status: int
 def _in_landlock(specification: Specification, program: list[str], status: int, alive: int) -> t.NoReturn:
     outside = specification.get("outside")
     try:
-        try:
-            ruleset = landlock_ruleset(specification)
-            if specification.get("root"):
-                if os.geteuid() == 0:
-                    os.chroot(specification["root"])
-                    os.chdir("/")
-                elif outside:
-                    program = outside["program"]
-                    variables = specification["environment"] or os.environ
-                    specification = {**specification, "environment": {**variables, **outside["environment"]}}
-            set_limits(specification["limits"])
-            drop_privileges()
-            _follow_parent(alive)
-            restrict_files(ruleset)
-            set_filter(by_path=True)
-        except UnavailableError as exc:
-            _tell(status, "unavailable", str(exc))
-            os._exit(FAILED)
+        ruleset = landlock_ruleset(specification)
+        if specification.get("root"):
+            if os.geteuid() == 0:
+                os.chroot(specification["root"])
+                os.chdir("/")
+            elif outside:
+                program = outside["program"]
+                variables = specification["environment"] or os.environ
+                specification = {**specification, "environment": {**variables, **outside["environment"]}}
+        set_limits(specification["limits"])
+        drop_privileges()
+        _follow_parent(alive)
+        restrict_files(ruleset)
+        set_filter(by_path=True)
+    except UnavailableError as exc:
+        _tell(status, "unavailable", str(exc))
+        os._exit(FAILED)
+    except OSError as exc:
+        _tell(status, "error", _words(exc))
+        os._exit(FAILED)
+    try:
         _execute(specification, program)
     except OSError as exc:
-        _tell(status, "error", _words(exc, program[0]))
+        _tell(status, "start", f"{program[0]}: {exc.strerror}")
     os._exit(FAILED)
 
 
-def _words(error: OSError, name: str = "") -> str:
-    where = error.filename or name
-    return f"{where}: {error.strerror}" if where else str(error.strerror or error)
+def _words(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
 
 
 def _code(how: int) -> int:
@@ -622,7 +624,7 @@ def main(arguments: list[str]) -> int:
                 continue
             if kind:
                 os.waitpid(child, 0)
-                _say("error: ", message)
+                _say(f"{kind}: ", message)
                 return FAILED
             return _supervise(child, specification, leftover=way == "landlock")
         finally:

@@ -178,7 +178,16 @@ class ForeignTrainer(Trainer):
                 f"{self.python} does not run as a Python interpreter ({exc}): set trainer_python to one",
                 kind="environment",
             ) from exc
-        return [path for path in found if os.path.isabs(path) and os.path.exists(path)]
+        found = [path for path in found if os.path.isabs(path) and os.path.exists(path)]
+        package = [os.path.join(self.path, "modelship_model")] if self.path else []
+        for path in (*found, *package) if os.geteuid() == 0 else ():
+            if os.stat(path).st_mode & 0o004 == 0:
+                raise ModelshipError(
+                    f"{path} is not readable for other users: foreign models are read by an unprivileged process, which "
+                    f"needs it; chmod -R go+rX {path}",
+                    kind="environment",
+                )
+        return found
 
 
 def _real(paths: t.Iterable[str]) -> tuple[list[str], dict[str, str]]:

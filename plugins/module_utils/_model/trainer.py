@@ -106,6 +106,14 @@ class Trainer:
                 exc.message = f"{command} was {exc.message}; run again to continue"
             raise
         if confined and (failed := confinement.failure(finished.code, finished.log)):
+            if failed.kind == "start":
+                raise ModelshipError(
+                    f"cannot run {failed.message}: foreign models are read by an unprivileged process, which must be able "
+                    "to read and run the trainer's interpreter (chmod -R go+rX)",
+                    kind="environment",
+                )
+            if failed.kind == "limit":
+                failed.message = f"{command} was stopped: {failed.message}, its limit: set memory, or check the model"
             raise failed
         if len(answers) == 1 and answers[0]["event"] == "result" and finished.code == 0:
             return answers[0].get("result")
