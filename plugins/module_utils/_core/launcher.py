@@ -688,7 +688,10 @@ def _excess(limits: t.Mapping[str, int], folders: t.Sequence[str]) -> str:
 def descendants(pid: int) -> list[int]:
     """Return the numbers of all processes below *pid*."""
     parents: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # a process that is confined itself may not list them
+        names = os.listdir("/proc")
+    for name in names:
         if name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as stream:
                 parents.setdefault(int(stream.read().rpartition(b")")[2].split()[1]), []).append(int(name))
