@@ -105,7 +105,10 @@ def check_skops(path: str) -> None:
             continue
         name = f"{node.get('__module__')}.{node.get('__class__')}"
         if loader not in _SKOPS_NODES:
-            raise ModelError("release", f"{path} holds a {loader} ({name}), which could run code: it is not accepted")
+            raise ModelError(
+                "release",
+                f"{path} holds types that are not trusted: {name} ({loader}, which calls what the file names)",
+            )
         if loader == "FunctionNode" and name not in SKOPS_FUNCTIONS:
             raise ModelError(
                 "release",
@@ -190,33 +193,42 @@ def check_keras(path: str) -> None:
     except (OSError, KeyError, ValueError, RecursionError, zipfile.BadZipFile, NotImplementedError, EOFError) as exc:
         raise ModelError(
             "release",
-            f"{path} is not a .keras file of Keras 3 ({first_line(exc)}): save the model with model.save('model.keras')",
+            f"{path} is not a keras file of Keras 3 ({first_line(exc)}): write it again with model.save() of Keras 3",
         ) from exc
     if not isinstance(config, dict):
         raise ModelError("release", f"{path} holds no architecture of a usual size: save the model with Keras 3 again")
     for node in _dicts(config):
         name, module = node.get("class_name"), node.get("module")
         if name is not None and (name in _KERAS_REFUSED or not isinstance(name, str)):
-            what = "a custom function" if name == "function" else f"the layer {name}"
-            raise ModelError(
-                "release",
-                f"{path} holds {what}, which could run code or read files: rebuild that part with Keras's own layers "
-                "or keras.ops, or export the model to ONNX or LiteRT",
-            )
+            raise ModelError("release", f"Keras cannot load {path}: {_refusal(name)}")
         if name is not None and (module is not None or "registered_name" in node):
             known = module in _KERAS_MODULES or bool(isinstance(module, str) and _KERAS_OPERATIONS.fullmatch(module))
             if not known or not _is_builtin(node.get("registered_name"), name):
-                shown = node.get("registered_name") or f"{module}.{name}"
                 raise ModelError(
                     "release",
-                    f"{path} holds the custom object {shown}: only Keras's own are accepted, since others need their "
-                    "code; export the model to ONNX or LiteRT",
+                    f"Keras cannot load {path}: it has '{name}', which is not Keras's own: a custom layer cannot be "
+                    f"imported: {_EXPORT}",
                 )
         vocabulary = node.get("vocabulary")
         if isinstance(vocabulary, str):
             raise ModelError(
                 "release", f"{path} reads its vocabulary from the file {vocabulary}: save it with the words inside"
             )
+
+
+#: A SavedModel holds operations instead of Python code.
+_EXPORT = "export the model with model.export() and import that"
+
+
+def _refusal(name: t.Any) -> str:
+    if name == "function":
+        return f"it has a custom function, whose code is missing: use one of keras.ops, or {_EXPORT}"
+    article = "an" if str(name)[:1] in "AEIOU" else "a"
+    return (
+        f"it has {article} {name} layer, whose code would run: replace it by a layer of Keras, or {_EXPORT}"
+        if name in ("Lambda", "__lambda__")
+        else f"it has {article} {name}, which runs code or reads files that it names: replace it by a layer of Keras"
+    )
 
 
 def _is_builtin(registered: t.Any, name: str) -> bool:
