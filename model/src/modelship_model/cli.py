@@ -16,7 +16,7 @@ from .events import Events
 
 #: Command -> module with ``run(request, events) -> result``; imported when needed, so that ``plan`` stays quick.
 COMMANDS = {"plan": "planning", "train": "training", "import": "importing", "compress": "compressing",
-            "evaluate": "evaluating"}  # fmt: skip
+            "evaluate": "evaluating", "publish": "publishing"}  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:

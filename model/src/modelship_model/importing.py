@@ -15,6 +15,7 @@ from .errors import ModelError
 from .events import Events
 from .golden import FILE as GOLDEN
 from .hashing import sha256_bytes, sha256_json, tree_files
+from .inspection import check_keras
 from .metrics import accuracy_and_loss, check_probabilities, golden_set
 from .planning import plan_import
 from .predictors import LitertPredictor, OnnxPredictor, Predictor
@@ -117,6 +118,7 @@ FILES = {
 def _open_keras(path: str) -> Opened:
     from . import keras_models
 
+    check_keras(path)
     keras_models.start(0)
     model = keras_models.load(path)
     try:

@@ -14,6 +14,7 @@ import zipfile
 
 from .errors import ModelError, first_line
 from .files import write_zip
+from .inspection import check_saved_model
 
 if t.TYPE_CHECKING:
     from .data import Floats
@@ -183,12 +184,13 @@ def saved_model_to_litert(path: str, signature: Signature) -> bytes:
 
 
 def load_saved_model(path: str) -> t.Any:
-    """Return the serving function of a SavedModel.
+    """Return the serving function of a SavedModel whose operations pass :func:`inspection.check_saved_model`.
 
-    :raises ModelError: it cannot be loaded or has no usable signature (kind ``release``).
+    :raises ModelError: they do not, or it cannot be loaded or has no usable signature (kind ``release``).
     """
     import tensorflow as tf
 
+    check_saved_model(path)
     try:
         loaded = tf.saved_model.load(path)
     except Exception as exc:

@@ -14,15 +14,13 @@ import zipfile
 
 from .errors import ModelError, first_line
 from .files import write_zip
+from .inspection import SKOPS_FUNCTIONS, SKOPS_TYPES, check_skops
 
 if t.TYPE_CHECKING:
     from .data import Floats
 
 Estimator = t.Any
 Signature = dict[str, t.Any]
-
-#: Packages whose types an estimator may be made of. All of them come with the trainer; none of their constructors run code.
-_TRUSTED = ("sklearn.", "numpy.", "scipy.")
 
 
 def save(estimator: Estimator, path: str) -> None:
@@ -71,24 +69,17 @@ def _numbered_file(name: str, numbers: dict[str, int]) -> str:
 
 
 def load(path: str) -> Estimator:
-    """Load a skops file; types out of :data:`_TRUSTED` are refused, pickles are never read.
+    """Load a skops file of scikit-learn's own types (:func:`inspection.check_skops`); pickles are never read.
 
-    :raises ModelError: it is damaged or holds other types (kind ``release``).
+    :raises ModelError: it is damaged or holds functions or other types (kind ``release``).
     """
     import skops.io
 
-    foreign: list[str] = []
+    check_skops(path)
     try:
-        unknown = skops.io.get_untrusted_types(file=path)
-        foreign = [name for name in unknown if not name.startswith(_TRUSTED)]
-        if not foreign:
-            return skops.io.load(path, trusted=unknown)
+        return skops.io.load(path, trusted=sorted(SKOPS_TYPES | SKOPS_FUNCTIONS))
     except Exception as exc:
         raise ModelError("release", f"skops cannot load {path}: {first_line(exc)}") from exc
-    names = ", ".join(foreign[:5])
-    raise ModelError(
-        "release", f"{path} holds types that are not trusted: {names}; only those of {', '.join(_TRUSTED)} are"
-    )
 
 
 def predict(estimator: Estimator, x: Floats) -> Floats:

@@ -23,6 +23,7 @@ SPEC: dict[str, t.Any] = {
     **options.RELEASES,
     **options.WORK,
     **options.OVERRIDES,
+    **options.CONFINEMENT,
     **options.TRAINER,
 }
 
@@ -40,7 +41,7 @@ def compress(parameters: dict[str, t.Any], context: Context) -> Outcome:
         raise ModelshipError("release: the path is empty: give the folder of the release to compress")
     pending = making.inputs_pending(request, "compress")
     job = making.Job("compress", "compress", "compressed", request)
-    made = making.make(options.trainer_of(parameters), job, context, pending)
+    made = making.make(options.trainer_for(parameters), job, context, pending)
     wanted = gates.limits((made.plan or {}).get("gates") or {}, parameters["gates"])
     if not made.exists:
         return made.outcome(gates=[])

@@ -24,6 +24,7 @@ SPEC: dict[str, t.Any] = {
     "dest": {"type": "path", "required": True},
     "gates": {"type": "dict", "default": {}},
     **options.OVERRIDES,
+    **options.CONFINEMENT,
     **options.TRAINER,
 }
 
@@ -39,7 +40,7 @@ def evaluate(parameters: dict[str, t.Any], context: Context) -> Outcome:
     gates.limits({}, parameters["gates"])
     if not parameters["release"] and not context.check:
         raise ModelshipError("release: the path is empty: give the folder of the release to evaluate")
-    trainer = options.trainer_of(parameters)
+    trainer = options.trainer_for(parameters)
     request = options.request_of(parameters, ("release", "project", "samples", "dest"), ("parameters", "data"))
     if context.check and (pending := making.inputs_pending(request, "evaluate") or making.trainer_pending(trainer)):
         return _foreseen(f"{pending}: {_PENDING}")

@@ -21,6 +21,7 @@ SPEC: dict[str, t.Any] = {
     "input": {"type": "dict"},
     "output": {"type": "dict"},
     **options.RELEASES,
+    **options.CONFINEMENT,
     **options.TRAINER,
 }
 
@@ -34,4 +35,4 @@ def import_model(parameters: dict[str, t.Any], context: Context) -> Outcome:
     pending = making.path_pending("the model", request.get("model")) or making.path_pending(
         "the file of samples", request.get("samples")
     )
-    return making.make(options.trainer_of(parameters), job, context, pending).outcome()
+    return making.make(options.foreign_trainer_of(parameters), job, context, pending).outcome()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import typing as t
 
 from .._core.discretion import Concealed, DiscreetModule, conceal
@@ -13,6 +14,7 @@ from .._core.errors import ModelshipError
 from .._core.runner import PROGRESS_OPTION
 from .._core.secret_names import is_secret_name
 from .._core.values import variables
+from .foreign import ForeignTrainer, is_foreign
 from .trainer import Trainer
 
 #: Documented by the fragment ``modelship.core.trainer``.
@@ -22,6 +24,11 @@ TRAINER: dict[str, t.Any] = {
     "trainer_environment": {"type": "dict", "default": {}},
     "timeout": {"type": "int"},
     **PROGRESS_OPTION,
+}
+#: Documented by the fragment ``modelship.core.model.confinement``.
+CONFINEMENT: dict[str, t.Any] = {
+    "confinement": {"type": "str", "choices": ["required", "none"], "default": "required"},
+    "memory": {"type": "str"},
 }
 #: Documented by the fragment ``modelship.core.model.releases``.
 RELEASES: dict[str, t.Any] = {"releases": {"type": "path", "required": True}}
@@ -54,6 +61,40 @@ def trainer_of(parameters: t.Mapping[str, t.Any]) -> Trainer:
         environment=variables(parameters["trainer_environment"], "trainer_environment"),
         timeout=timeout,
     )
+
+
+def foreign_trainer_of(parameters: t.Mapping[str, t.Any]) -> Trainer:
+    """Return the trainer for a model that somebody else made: confined, unless O(confinement) is V(none).
+
+    :raises ModelshipError: as :func:`trainer_of`; the memory is not a size.
+    """
+    trainer = trainer_of(parameters)
+    if parameters.get("confinement") == "none":
+        return trainer
+    memory = parameters.get("memory")
+    return ForeignTrainer(
+        trainer.python, trainer.path, trainer.environment, trainer.timeout, size_of(memory) if memory else None
+    )
+
+
+def trainer_for(parameters: t.Mapping[str, t.Any]) -> Trainer:
+    """Return the trainer for the release that *parameters* name: confined where that was imported."""
+    path = parameters.get("release")
+    if path and os.path.isfile(os.path.join(path, "release.json")) and is_foreign(absolute(path)):
+        return foreign_trainer_of(parameters)
+    return trainer_of(parameters)
+
+
+def size_of(text: str) -> int:
+    """Return a size such as ``8g`` or ``512m`` in bytes.
+
+    :raises ModelshipError: it is not one, or less than 256 MiB, with which no framework starts.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", text.strip().lower())
+    size = int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")) if match else 0
+    if size < 256 << 20:
+        raise ModelshipError(f"memory: '{text}' is not a size of at least 256m: write it like 8g or 4096m")
+    return size
 
 
 def absolute(path: str) -> str:

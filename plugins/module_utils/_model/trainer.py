@@ -13,6 +13,8 @@ import shutil
 import signal
 import typing as t
 
+from .._core import confinement
+from .._core.confinement import Confinement
 from .._core.errors import ModelshipError
 from . import process
 from .process import StartError
@@ -25,8 +27,8 @@ _SHOW_LOG = frozenset({"project", "environment", "internal", "crash"})
 Event = dict[str, t.Any]
 
 
-def _ignore(_event: Event) -> None:
-    return None
+def ignore(_event: Event) -> None:
+    """Take an event and do nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +54,17 @@ class Trainer:
         return self.path if self.path and not os.path.exists(self.path) else ""
 
     def call(
-        self, command: str, request: t.Mapping[str, t.Any], on_event: t.Callable[[Event], None] = _ignore
+        self,
+        command: str,
+        request: t.Mapping[str, t.Any],
+        on_event: t.Callable[[Event], None] = ignore,
+        confined: Confinement | None = None,
     ) -> t.Any:
         """Run one command of the model side and return its result.
 
         :param request: the command's JSON request.
         :param on_event: is called with each ``stage`` and ``epoch`` event as it comes.
+        :param confined: run the command in this confinement.
         :raises ModelshipError: the interpreter is missing or lacks a library (kind ``environment``), the command
             failed (the kind of its error event), crashed (``crash``), took too long (``timeout``), or was stopped
             (``interrupted``).
@@ -77,11 +84,12 @@ class Trainer:
             else:
                 on_event(event)
 
+        program = [executable, "-m", "modelship_model", command]
         try:
             finished = process.run_lines(
-                [executable, "-m", "modelship_model", command],
+                confined.command(program) if confined else program,
                 stdin=json.dumps(request, allow_nan=False).encode(),
-                environment=self._variables(),
+                environment=self._variables(confined is not None),
                 on_line=on_line,
                 timeout=self.timeout,
             )
@@ -97,6 +105,16 @@ class Trainer:
             if exc.kind in ("timeout", "interrupted"):
                 exc.message = f"{command} was {exc.message}; run again to continue"
             raise
+        if confined and (failed := confinement.failure(finished.code, finished.log)):
+            if failed.kind == "start":
+                raise ModelshipError(
+                    f"cannot run {failed.message}: foreign models are read by an unprivileged process, which must be able "
+                    "to read and run the trainer's interpreter (chmod -R go+rX)",
+                    kind="environment",
+                )
+            if failed.kind == "limit":
+                failed.message = f"{command} was stopped: {failed.message}, its limit: set memory, or check the model"
+            raise failed
         if len(answers) == 1 and answers[0]["event"] == "result" and finished.code == 0:
             return answers[0].get("result")
         if answers and answers[-1]["event"] == "error":
@@ -125,7 +143,7 @@ class Trainer:
             )
         return os.path.abspath(found)
 
-    def _variables(self) -> dict[str, str]:
+    def _variables(self, confined: bool = False) -> dict[str, str]:  # noqa: ARG002 - of a foreign trainer
         variables = dict(os.environ)
         # Ansible's own settings for its modules are not the trainer's
         variables.pop("PYTHONHOME", None)

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 import struct
 import subprocess
 import tempfile
 import typing as t
 
+from .._core import confinement
+from .._core.confinement import Confinement, Limits, Outside
 from .._core.errors import ModelshipError
 from .roots import Root, resolve
 from .tree import FILE, Tree
@@ -36,7 +40,12 @@ for line in iter(source.readline, b""):
     out.write(b"%d\n" % len(data) + data)
 """
 
-_NOBODY = 65534
+#: Seconds that one run of the base's interpreter may take; the standard library takes some 10.
+TIMEOUT = 900
+#: Of the base's interpreter. What it writes is the code files, to stdout.
+_LIMITS = Limits(memory=2 << 30, cpu=TIMEOUT, file=2 << 30, disk=2 << 30, files=256)
+#: How much of its stderr is read: bytes.
+_TAIL = 16 << 10
 
 
 def compile_sources(root: Root, sources: t.Mapping[str, bytes]) -> dict[str, bytes]:
@@ -44,7 +53,8 @@ def compile_sources(root: Root, sources: t.Mapping[str, bytes]) -> dict[str, byt
 
     What does not compile (templates, sources for another version) is left out.
 
-    :raises ModelshipError: the base has no interpreter, or it does not run on this host.
+    :raises ModelshipError: the base has no interpreter, or it does not run on this host or within its limits (kind
+        ``bytecode``), or cannot be confined here (``confinement``).
     """
     python = root.facts().python
     if not python:
@@ -59,43 +69,70 @@ def compile_sources(root: Root, sources: t.Mapping[str, bytes]) -> dict[str, byt
         stdin.seek(0)
         _run(root.path(), python, stdin, stdout)
         stdout.seek(0)
-        tag = stdout.readline().decode().strip()
-        compiled = {}
-        for path in sorted(sources):
-            data = stdout.read(int(stdout.readline()))
-            if data:
-                folder, _unused, module = path.rpartition("/")
-                compiled[f"{folder}/__pycache__/{module.removesuffix('.py')}.{tag}.pyc"] = data
+        try:
+            return _code_files(sorted(sources), stdout)
+        except ValueError as exc:
+            raise _unable(python, f"it wrote something else than code files: {exc}") from exc
+
+
+def _code_files(sources: t.Sequence[str], stream: t.IO[bytes]) -> dict[str, bytes]:
+    """Read what the compiler wrote. It is a foreign program's output: only its lengths and its tag are made use of.
+
+    :raises ValueError: it is not of the expected form.
+    """
+    tag = stream.readline(64).decode("ascii").strip()
+    if not re.fullmatch(r"[a-z]+-?[0-9]+", tag):
+        raise ValueError(f"no tag such as cpython-311 but {tag[:32]!r}")
+    compiled = {}
+    for path in sources:
+        size = int(stream.readline(32))
+        data = stream.read(size) if 0 <= size <= _LIMITS.file else b""
+        if len(data) != size:
+            raise ValueError(f"{size} bytes for {path}, but {len(data)} follow")
+        if data:
+            folder, _unused, module = path.rpartition("/")
+            compiled[f"{folder}/__pycache__/{module.removesuffix('.py')}.{tag}.pyc"] = data
     return compiled
 
 
 def _run(root: str, python: str, stdin: t.IO[bytes], stdout: t.IO[bytes]) -> None:
+    """Run the compiler confined in the base's own tree: a base may come from anywhere, and so may its interpreter."""
     arguments = ["-s", "-S", "-B", "-W", "ignore", "-c", _COMPILER]
     # The hash seed orders what is built from sets; nothing else of the environment may have a say.
     environment = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
-    enter: t.Callable[[], None] | None = None
-    if os.geteuid() == 0:
-        # As root: shut in the base's own tree and without privileges, for a base may come from anywhere.
-        command = [python, *arguments]
-
-        def enter() -> None:
-            os.chroot(root)
-            os.chdir("/")
-            os.setgroups([])
-            os.setgid(_NOBODY)
-            os.setuid(_NOBODY)
-    else:
-        environment["PYTHONHOME"] = root + os.path.dirname(os.path.dirname(python))
-        command = [*_loader(root, python), *arguments]
-    try:
-        done = subprocess.run(
-            command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment, preexec_fn=enter, check=False
-        )
-    except (OSError, subprocess.SubprocessError) as exc:
-        raise _unable(python, str(exc)) from exc
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise _unable(python, lines[-1] if lines else f"exit status {done.returncode}")
+    outside = Outside(
+        [*_loader(root, python), *arguments], {"PYTHONHOME": root + os.path.dirname(os.path.dirname(python))}
+    )
+    confined = Confinement(_LIMITS, root=root, outside=outside, environment=environment)
+    with tempfile.TemporaryFile() as stderr:
+        try:
+            child = subprocess.Popen(
+                confined.command([python, *arguments]),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise _unable(python, str(exc)) from exc
+        try:
+            code = child.wait(TIMEOUT)
+        except subprocess.TimeoutExpired as exc:
+            raise _unable(python, f"it took more than {TIMEOUT} s") from exc
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _TAIL))
+        lines = stderr.read().decode(errors="replace").strip().splitlines()
+    error = confinement.failure(code, lines)
+    if error and error.kind == "confinement":
+        error.message += "; or set bytecode: false"
+        raise error
+    if error:
+        raise _unable(python, error.message)
+    if code:
+        raise _unable(python, lines[-1] if lines else f"exit status {code}")
 
 
 def _unable(python: str, why: str) -> ModelshipError:

@@ -24,6 +24,8 @@ from .._core.runner import Context, Outcome
 
 #: Inside the environment, written last: the digest of what it was made from.
 STAMP = "modelship-environment.json"
+#: Of what is installed: unprivileged processes run from it, whatever root's own umask is.
+_UMASK = 0o022
 _PROBE = """
 import importlib.util, json, platform, sys
 print(json.dumps({"version": platform.python_version(), "implementation": platform.python_implementation(),
@@ -242,7 +244,9 @@ class _Build:
                 with open(path, "w", encoding="utf-8") as stream:
                     stream.write("".join(part))
                 log = running.enter_context(open(os.path.join(folder, f"{number}.log"), "w+", encoding="utf-8"))
-                process = subprocess.Popen([*pip, "-r", path], stdout=log, stderr=log, env=self._environment, cwd="/")
+                process = subprocess.Popen(
+                    [*pip, "-r", path], stdout=log, stderr=log, env=self._environment, cwd="/", umask=_UMASK
+                )
                 running.callback(_end, process)
                 processes.append((process, log))
             self._follow(processes, len(blocks))
@@ -265,7 +269,9 @@ class _Build:
             time.sleep(0.1)
 
     def _call(self, command: list[str], what: str) -> None:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment, cwd="/")
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=self._environment, cwd="/", umask=_UMASK
+        )
         if done.returncode:
             raise self._failure(what, done.stdout + done.stderr)
 

@@ -13,10 +13,10 @@ import typing as t
 import urllib.parse
 
 from .._core.errors import ModelshipError
+from .._core.values import texts
 from .._http import tls
 from .._http.connection import Connection, target_of
 from .._http.origin import parse_origin
-from .._core.values import texts
 from . import proc
 
 #: How much of an answer's body is kept, in bytes.
