@@ -15,8 +15,14 @@ from .errors import ModelError, did_you_mean, disk_full, first_line
 from .events import Events
 
 #: Command -> module with ``run(request, events) -> result``; imported when needed, so that ``plan`` stays quick.
-COMMANDS = {"plan": "planning", "train": "training", "import": "importing", "compress": "compressing",
-            "evaluate": "evaluating"}  # fmt: skip
+COMMANDS = {
+    "plan": "planning",
+    "check": "checking",
+    "train": "training",
+    "import": "importing",
+    "compress": "compressing",
+    "evaluate": "evaluating",
+}
 
 
 def main(arguments: list[str]) -> int:

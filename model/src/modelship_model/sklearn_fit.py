@@ -114,13 +114,11 @@ def prune_estimator(
 
     :param options: as of :func:`modelship_model.tuning.prune`.
     :returns: curves, and the share of zeros reached.
-    :raises ModelError: the last step is no multi-layer perceptron (kind ``request``).
+    :raises ModelError: see :func:`check_prunable`.
     """
     import numpy as np
 
-    last = sklearn_models.final_step(estimator)
-    if not hasattr(last, "coefs_") or not hasattr(last, "partial_fit"):
-        raise ModelError("request", f"prune works on MLPClassifier, this release ends in {type(last).__name__}")
+    last = check_prunable(estimator)
     epochs = int(options["prune_epochs"])
     events.stage(f"pruning to {options['sparsity']:.0%} zeros, {epochs} epochs of fine-tuning")
     x = _before_last(estimator, _rows(data.x_train), None, fit=False)
@@ -150,6 +148,20 @@ def prune_estimator(
     forget_training(estimator)
     zeros = sum(int((weights == 0).sum()) for weights in last.coefs_) / sum(weights.size for weights in last.coefs_)
     return [{**row, "phase": "prune"} for row in report.curves], round(zeros, 4)
+
+
+def check_prunable(estimator: Estimator) -> Estimator:
+    """Return the last step of *estimator*, a multi-layer perceptron.
+
+    :raises ModelError: it is another estimator (kind ``request``).
+    """
+    last = sklearn_models.final_step(estimator)
+    if not hasattr(last, "coefs_") or not hasattr(last, "partial_fit"):
+        raise ModelError(
+            "request",
+            f"prune works on MLPClassifier, this release ends in {type(last).__name__}: leave prune out of methods",
+        )
+    return last
 
 
 def forget_training(estimator: Estimator) -> None:

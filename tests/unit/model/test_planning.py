@@ -46,7 +46,7 @@ def test_only_what_decides_a_release_changes_its_inputs(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        (lambda folder: folder.write("project.py", "# other"), "code"),
+        (lambda folder: folder.write("project.py", "def build(*_): return 1"), "code"),
         (lambda folder: folder.write("helpers/more.py", ""), "code"),
         (lambda folder: folder.edit('["no", "yes"]', '["nay", "yes"]'), "code"),
         (lambda folder: folder.edit("range: [0, 255]", "range: [0, 1]"), "code"),
@@ -152,7 +152,7 @@ def test_quantizing_twice_is_refused(folder: Folder) -> None:
     ("name", "words"),
     [
         ("model.pkl", "is a pickle, which can run any code"),
-        ("model.bin", "cannot tell the format"),
+        ("model.bin", "does not show in its name: give 'format'"),
         ("absent.onnx", "does not exist"),
     ],
 )

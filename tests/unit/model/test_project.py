@@ -61,6 +61,46 @@ def test_a_wrong_model_yml_is_named_in_one_line(folder: Folder, old: str, new: s
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "framework: sklearn",
+            "framework: sklearn\nname: other",
+            "'name' appears twice, in line 1 and in line 3: remove one",
+        ),
+        ("{accuracy: 0.9}", "{accuracy: 0.9, accuracy: 0.5}", "'accuracy' appears twice, in line 9 and in line 9"),
+        ("seed: 1", "seed: 1, seed: 1", "'seed' appears twice"),
+        ("seed: 1", '"seed": 1, seed: 2', "'seed' appears twice"),
+        ("path: data.npz", "path: a.npz, path: data.npz", "'path' appears twice"),
+        ("seed: 1", "on: 1, true: 2", "'true' appears twice"),  # YAML 1.1 reads both as one key
+    ],
+)
+def test_a_duplicate_key_is_refused_with_both_lines(folder: Folder, old: str, new: str, words: str) -> None:
+    folder.edit(old, new)
+    with pytest.raises(ModelError) as caught:
+        load_project(str(folder.root))
+    assert caught.value.kind == "project"
+    assert words in caught.value.message
+
+
+def test_a_key_that_overrides_a_merged_one_is_not_a_duplicate(folder: Folder) -> None:
+    folder.edit("{epochs: 3, ", "{<<: {epochs: 9, momentum: 0.5}, epochs: 3, ")
+    assert load_project(str(folder.root)).parameters["epochs"] == 3
+    folder.edit("seed: 1", "1: 1, true: 1")
+    with pytest.raises(ModelError, match=r"parameters\.1 must be"):  # not taken for one key
+        load_project(str(folder.root))
+
+
+def test_an_empty_or_endlessly_nested_model_yml_is_named(folder: Folder) -> None:
+    folder.write("model.yml", "")
+    with pytest.raises(ModelError, match="the file must be a mapping, not None"):
+        load_project(str(folder.root))
+    folder.write("model.yml", "name: " + "[" * 5000)
+    with pytest.raises(ModelError, match=r"model\.yml: nested too deeply"):
+        load_project(str(folder.root))
+
+
 def test_a_missing_model_yml_is_named(folder: Folder) -> None:
     (folder.root / "model.yml").unlink()
     with pytest.raises(ModelError, match=r"model\.yml is missing"):
