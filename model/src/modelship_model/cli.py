@@ -76,10 +76,11 @@ def run(arguments: list[str], text: str, events: Events) -> dict[str, t.Any]:
 def missing_library(error: ImportError) -> str:
     """Say which library is missing in which interpreter, and what to install."""
     name = error.name or first_line(error)
-    return (
-        f"{sys.executable} cannot import '{name}' ({first_line(error)}): install the trainer's lock file into it, "
-        "pip install --no-deps --require-hashes -r model/locks/trainer.txt, or name another interpreter"
-    )
+    lock = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../locks/trainer.txt"))
+    advice = "install it with the role modelship.core.trainer"
+    if os.path.isfile(lock):
+        advice = f"{sys.executable} -m pip install --no-deps --require-hashes -r {lock}"
+    return f"{sys.executable} cannot import '{name}' ({first_line(error)}): {advice}, or name another interpreter"
 
 
 def full_disk(error: BaseException) -> str:

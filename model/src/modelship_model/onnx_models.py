@@ -9,7 +9,7 @@ import os
 import tempfile
 import typing as t
 
-from .errors import ModelError, NotApplicable, disk_full, first_line, reason_of
+from .errors import ModelError, NotApplicable, disk_full, reason_of
 
 Model = t.Any
 
@@ -25,7 +25,7 @@ def parse(content: bytes, what: str = "the model") -> Model:
         model = onnx.load_model_from_string(content)
         onnx.checker.check_model(model)
     except Exception as exc:
-        raise ModelError("release", f"{what} is not a valid ONNX model: {first_line(exc)}") from exc
+        raise ModelError("release", f"{what} is not a valid ONNX model: {reason_of(exc)}") from exc
     return model
 
 

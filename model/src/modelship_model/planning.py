@@ -231,10 +231,15 @@ def check_applicable(parent: Manifest, methods: list[str]) -> None:
     learned = [method for method in methods if method in ("prune", "distill")]
     if form in ("litert", "onnx", "savedmodel") and learned:
         raise ModelError(
-            "request", f"{learned[0]} needs a model that can still learn: give a keras release, this one is {form}"
+            "request",
+            f"{learned[0]} needs a model that can still learn: this one is {form}, give a keras release, or leave "
+            f"{learned[0]} out of methods",
         )
     if form == "skops" and "distill" in methods:
-        raise ModelError("request", "distill works on keras releases only: scikit-learn cannot learn from soft answers")
+        raise ModelError(
+            "request",
+            "distill works on keras releases only: scikit-learn cannot learn from soft labels: leave distill out of methods",
+        )
     earlier = (parent.get("compression") or {}).get("methods", [])
     for method in ("quantize", "float16"):
         if method in earlier and methods:
@@ -389,7 +394,9 @@ def _samples_or_data(request: dict[str, t.Any], data: DataSpec | None, doing: st
     if samples:
         return _samples_digest(samples)
     if data is None:
-        raise ModelError("request", f"{doing} needs data: give 'project', or 'samples' (an npz file with x and y)")
+        raise ModelError(
+            "request", f"{doing} needs data: give 'project', or 'samples' (an npz file with the arrays x and y)"
+        )
     return data_digest(data)
 
 

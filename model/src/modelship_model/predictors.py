@@ -8,7 +8,7 @@ import time
 import typing as t
 
 from .data import reshaped
-from .errors import ModelError, first_line
+from .errors import ModelError, reason_of
 from .metrics import percentile_ms
 from .release import Manifest, model_path
 
@@ -41,11 +41,12 @@ class LitertPredictor:
             self._interpreter = Interpreter(model_content=model, num_threads=1)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as exc:
-            raise ModelError("release", f"LiteRT cannot load the model: {first_line(exc)}") from exc
+            raise ModelError("release", f"LiteRT cannot load the model: {reason_of(exc)}") from exc
         self.inputs = self._interpreter.get_input_details()
         self.outputs = self._interpreter.get_output_details()
         self._batch = 1
-        self._fixed = False
+        # Of a batch that the model fixes, resizing the input need not reach what follows.
+        self._fixed = bool(self.inputs) and list(self.inputs[0]["shape_signature"][:1]) == [1]
 
     def signatures(self) -> dict[str, t.Any]:
         """Return the model's signatures: key -> names of inputs and outputs."""
@@ -73,7 +74,7 @@ class LitertPredictor:
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as exc:
             if len(x) == 1:
-                raise ModelError("release", f"LiteRT cannot run the model: {first_line(exc)}") from exc
+                raise ModelError("release", f"LiteRT cannot run the model: {reason_of(exc)}") from exc
             return self._one_by_one(x)
         outputs = np.array(self._interpreter.get_tensor(self.outputs[0]["index"]), dtype=np.float32)
         return outputs if len(outputs) == len(x) or len(x) == 1 else self._one_by_one(x)
@@ -104,11 +105,11 @@ class OnnxPredictor:
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is reported by the exception
         try:
             self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as exc:
-            raise ModelError("release", f"ONNX Runtime cannot load the model: {first_line(exc)}") from exc
+            raise ModelError("release", f"ONNX Runtime cannot load the model: {reason_of(exc)}") from exc
         given = self.session.get_inputs()[0]
         self._input = given.name
         self._output = output
@@ -132,7 +133,7 @@ class OnnxPredictor:
             (outputs,) = self.session.run([self._output], {self._input: x})
         except Exception as exc:
             if len(x) == 1:
-                raise ModelError("release", f"ONNX Runtime cannot run the model: {first_line(exc)}") from exc
+                raise ModelError("release", f"ONNX Runtime cannot run the model: {reason_of(exc)}") from exc
             outputs = ()
         if len(x) > 1 and len(outputs) != len(x):
             # The input's batch is free, but a batch of one is written into an operation inside.

@@ -13,7 +13,7 @@ import tempfile
 import typing as t
 import zipfile
 
-from .errors import ModelError, first_line, reason_of
+from .errors import ModelError, reason_of
 from .files import write_zip
 
 if t.TYPE_CHECKING:
@@ -85,11 +85,15 @@ def load(path: str) -> Estimator:
         if not foreign:
             return skops.io.load(path, trusted=unknown)
     except Exception as exc:
-        raise ModelError("release", f"skops cannot load {path}: {first_line(exc)}") from exc
+        raise ModelError("release", f"skops cannot load {path}: {reason_of(exc)}") from exc
     names = ", ".join(foreign[:5])
     raise ModelError(
         "release", f"{path} holds types that are not trusted: {names}; only those of {', '.join(_TRUSTED)} are"
     )
+
+
+#: What to do about an estimator without probabilities.
+CALIBRATE = "wrap it in sklearn.calibration.CalibratedClassifierCV, which adds predict_proba()"
 
 
 def predict(estimator: Estimator, x: Floats) -> Floats:
@@ -99,7 +103,7 @@ def predict(estimator: Estimator, x: Floats) -> Floats:
     try:
         return np.asarray(estimator.predict_proba(x.reshape(len(x), -1)), dtype=np.float32)
     except AttributeError as exc:
-        raise ModelError("project", f"the estimator gives no probabilities: {first_line(exc)}") from exc
+        raise ModelError("project", f"the estimator gives no probabilities ({reason_of(exc)}): {CALIBRATE}") from exc
 
 
 def final_step(estimator: Estimator) -> Estimator:

@@ -270,7 +270,7 @@ def test_the_reason_is_a_step_of_its_own(house: House, tmp_path: Path) -> None:
 
 
 def test_an_import_is_planned_and_bad_names_are_refused(house: House, tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"a model")
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x08 begins as a model")
     (tmp_path / "samples.npz").write_bytes(b"samples")
     options = {
         "model": str(tmp_path / "model.onnx"),
