@@ -79,7 +79,7 @@ def missing_library(error: ImportError) -> str:
     lock = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../locks/trainer.txt"))
     advice = "install it with the role modelship.core.trainer"
     if os.path.isfile(lock):
-        advice = f"{sys.executable} -m pip install --no-deps --require-hashes -r {lock}"
+        advice = f"run {sys.executable} -m pip install --no-deps --require-hashes -r {lock}"
     return f"{sys.executable} cannot import '{name}' ({first_line(error)}): {advice}, or name another interpreter"
 
 

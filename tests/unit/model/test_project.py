@@ -8,7 +8,7 @@ import pytest
 
 from modelship_model.errors import ModelError
 from modelship_model.options import check_methods, check_options, effective_options
-from modelship_model.project import load_code, load_project, override_parameters, parse_data
+from modelship_model.project import check_functions, load_code, load_project, override_parameters, parse_data
 
 if t.TYPE_CHECKING:
     from .conftest import Folder
@@ -183,3 +183,34 @@ def test_idx_files_may_be_urls_with_their_sha256() -> None:
     )
     assert spec.files == {"images": ("https://example.org/i.gz", digest), "labels": ("/p/l.gz", None)}
     assert spec.test == 0.2
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def build(parameters, signature): ...",
+        "from helpers import make as build",
+        "import helpers\nbuild = helpers.make",
+        "if True:\n    def build(*_): ...",
+        "from helpers import *",
+        "globals()['build'] = 1",
+    ],
+)
+def test_a_function_is_found_without_running_the_code(folder: Folder, code: str) -> None:
+    folder.write("project.py", f"{code}\nraise RuntimeError")
+    check_functions(load_project(str(folder.root)), ["build"])
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("def biuld(*_): ...", r"project\.py has no function build\(\): write one"),
+        ("x = 1\ndef build(:", r"project\.py line 2: not Python: "),
+        ("\0", "not Python"),
+    ],
+)
+def test_a_missing_function_is_named_before_data_is_read(folder: Folder, code: str, words: str) -> None:
+    folder.write("project.py", code)
+    with pytest.raises(ModelError, match=words) as caught:
+        folder.plan()
+    assert caught.value.kind == "project"
