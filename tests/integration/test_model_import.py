@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import typing as t
 from pathlib import Path
 
 import pytest
 
 from .model_side import ModelSide
+from .tiny import served
 
 pytestmark = pytest.mark.integration
 
@@ -223,8 +223,22 @@ def test_a_model_is_taken_with_its_samples_as_they_are(models: Models, pair: tup
     manifest = imported["result"]["release"]["manifest"]
     assert manifest["signature"]["inputs"][0]["shape"] == [-1, *TAKEN[pair]]
     assert ("accuracy" in manifest["metrics"]) == (pair[1] == "labelled.npz")
-    golden = json.loads((Path(imported["result"]["release"]["path"]) / "golden.json").read_text())
-    assert len(next(iter(golden["inputs"].values()))) > 1
+
+
+@pytest.mark.parametrize("model", ["series.onnx", "one.onnx", "inner.onnx"])
+def test_a_series_or_a_model_of_one_sample_at_a_time_is_served_as_it_is(models: Models, model: str) -> None:
+    np, ort = pytest.importorskip("numpy"), pytest.importorskip("onnxruntime")
+    release = Path(models.ends[model, "series.npz"][1]["result"]["release"]["path"])
+    samples = np.load(models.folder / "series.npz")["x"][:3]
+    session = ort.InferenceSession(release / "model" / "model.onnx")
+    expected = np.concatenate([session.run(["p"], {"x": sample[np.newaxis]})[0] for sample in samples])
+    tensor = {"name": "x", "shape": [3, 8, 5], "datatype": "FP32", "data": samples.tolist()}
+    with served(release) as server:
+        answer = server.call("POST", "/v2/models/foreign/infer", {"inputs": [tensor]})
+    assert answer.status == 200, answer.body
+    (output,) = answer.json["outputs"]
+    assert output["shape"] == [3, 3]
+    assert np.allclose(np.reshape(output["data"], (3, 3)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("pair", REFUSED, ids="-".join)
@@ -363,3 +377,61 @@ skops.io.dump(MLPClassifier((9,), max_iter=20).fit(x, y), sys.argv[1] + "/networ
     assert checked["message"] == refused["message"]
     assert left_out["event"] == added["event"] == "result"
     assert added["result"]["release"]["manifest"]["compression"]["methods"] == ["prune"]
+
+
+# --- a project's own layers ---
+
+CUSTOM_PY = """\
+import keras
+
+
+{decorator}class Twice(keras.layers.Layer):
+    def call(self, x):
+        return x * 2
+
+
+def build(parameters, signature):
+    model = keras.Sequential([
+        keras.Input(signature["inputs"][0]["shape"][1:]), Twice(), keras.layers.Flatten(),
+        keras.layers.Dense(3, activation="softmax"),
+    ])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+"""
+CUSTOM_YML = """\
+name: custom
+framework: keras
+code: project.py
+data: {source: npz, path: labelled.npz, test: 20}
+labels: [a, b, c]
+parameters: {epochs: 1}
+"""
+
+
+def test_a_projects_own_layer_is_known_with_its_project_once_it_is_registered(models: Models) -> None:
+    project = models.side.home / "custom"
+    project.mkdir()
+    (project / "model.yml").write_text(CUSTOM_YML)
+    (project / "labelled.npz").write_bytes((models.folder / "labelled.npz").read_bytes())
+    stores, code = models.side.stores("custom"), project / "project.py"
+    dest = str(models.side.home / "custom-report")
+
+    code.write_text(CUSTOM_PY.format(decorator=""))
+    trained = models.run("train", {"project": str(project), **stores})
+    request = {"project": str(project), "release": trained["result"]["release"]["path"], **stores}
+    for command in ("compress", "evaluate"):
+        more = {"dest": dest} if command == "evaluate" else {}
+        sent = {key: value for key, value in {**request, **more}.items() if command == "compress" or key != "releases"}
+        refused = models.run(command, sent)
+        assert (
+            "it has 'Twice', which is not Keras's own: name the project whose code has it, decorated"
+            in refused["message"]
+        )
+
+    code.write_text(CUSTOM_PY.format(decorator="@keras.saving.register_keras_serializable()\n"))
+    trained = models.run("train", {"project": str(project), **stores})
+    request["release"] = trained["result"]["release"]["path"]
+    for command in ("compress", "evaluate"):
+        more = {"dest": dest} if command == "evaluate" else {}
+        sent = {key: value for key, value in {**request, **more}.items() if command == "compress" or key != "releases"}
+        assert models.run(command, sent)["event"] == "result"
