@@ -187,6 +187,20 @@ def test_what_was_not_quantized_answers_as_the_estimator_does(line: Line) -> Non
     assert {name: distance for name, distance in far.items() if distance > 1e-4} == {}
 
 
+def test_every_release_can_be_loaded_and_run_by_the_serving_runtime(line: Line) -> None:
+    np = pytest.importorskip("numpy")
+    pytest.importorskip("onnxruntime")
+    from modelship_serving.backends import load_backend
+    from modelship_serving.release import load_release
+
+    x = np.load(line.data)["x"]
+    for name, (_trained, compressed) in line.ends.items():
+        backend = load_backend(load_release(compressed["result"]["release"]["path"]), threads=1)
+        (together,) = backend.run([x])
+        assert together.shape == (len(x), 3), name
+        assert together.dtype == np.float32, name
+
+
 def test_a_release_whose_quantization_was_skipped_can_be_compressed_otherwise(line: Line) -> None:
     name = "make_pipeline(StandardScaler(), LogisticRegression())"
     _trained, compressed = line.ends[name]
