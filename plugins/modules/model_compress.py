@@ -32,8 +32,10 @@ options:
     type: path
   samples:
     description:
-      - An C(.npz) file with the array C(x) to calibrate with, and C(y) to measure the accuracy with, for a release that
-        has no project, such as an imported one. Where both are given, it takes the place of the project's data.
+      - An C(.npz) file with the array C(x) to calibrate with, for a release that has no project, such as an imported one.
+        Where both are given, it takes the place of the project's data.
+      - With the array C(y), the classes, the accuracy is measured too. V(prune), V(distill) and the gate C(accuracy_drop)
+        need it.
     type: path
   methods:
     description:
@@ -42,6 +44,8 @@ options:
       - V(prune) sets small weights to zero with fine-tuning; V(distill) trains the project's smaller C(student) on the
         release's answers; V(quantize) makes weights and activations 8-bit integers; V(float16) halves the weights.
       - An empty list converts only.
+      - V(quantize) and V(float16) are skipped, with the reason in C(msg) and RV(release.compression), where they do not apply
+        to the model, as to trees and linear classifiers, or would not make it smaller.
     type: list
     elements: str
     choices: [prune, distill, quantize, float16]
@@ -57,6 +61,7 @@ options:
       - Thresholds that override the C(gates) of C(model.yml) name by name; null takes a gate away.
       - Judged here are C(accuracy_drop) (at most, 0 to 1, against the release it was compressed from), C(size_ratio)
         (at most, against the same model uncompressed in the same format) and C(size_bytes) (at most).
+      - C(size_ratio) suits models of some 100 kB and more; of a smaller file the larger part is not weights.
       - C(accuracy) and C(latency_p99_ms) are allowed, and judged by M(modelship.core.model_evaluate) and
         M(modelship.core.endpoint_verify). Other names are errors.
     type: dict
@@ -145,7 +150,9 @@ release:
       type: dict
       sample: {"commit": "0d5b2c8b2a7f4bd6b8b2f0a1c3d4e5f60718293a", "dirty": false}
     compression:
-      description: What compression did; null for a release that was not made by it.
+      description:
+        - What compression did; null for a release that was not made by it. C(methods) were applied, C(skipped) names those
+          that do not apply and why.
       type: dict
       sample: {"methods": ["quantize"], "accuracy_drop": 0.001, "reference_size": 865000, "size_ratio": 0.27}
 gates:

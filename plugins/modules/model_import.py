@@ -16,6 +16,8 @@ description:
     and makes an immutable release of it, with a golden set made from given samples.
   - From there on it goes the same way as a release that M(modelship.core.model_train) made.
   - Where a release of the same model, samples and options is there and undamaged, nothing is done.
+  - Samples are taken in the shape they have. A model whose batch size is fixed to 1 is run one sample at a time.
+  - Check mode opens the model and runs it on the samples, and refuses what the run would refuse.
 options:
   model:
     description:

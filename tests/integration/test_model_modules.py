@@ -321,6 +321,24 @@ def test_a_model_of_somebody_else_goes_the_same_way(line: Line, trained: Task) -
     assert [gate["verdict"] for gate in judged.result["gates"]] == ["passed"]
 
 
+def test_check_mode_refuses_the_import_that_the_run_refuses(line: Line, trained: Task, tmp_path: Path) -> None:
+    samples = tmp_path / "samples.npz"
+    script = "import sys, numpy; numpy.savez(sys.argv[1], x=numpy.ones((60, 1, 28, 27)))"
+    subprocess.run([line.trainer["trainer_python"], "-c", script, str(samples)], check=True)
+    arguments = {
+        "model": str(Path(trained.result["release"]["path"]) / "model" / "model.keras"),
+        "name": "refused",
+        "samples": str(samples),
+        "releases": str(tmp_path / "releases"),
+        **line.trainer,
+    }
+    checked, refused = (line.tasks.run("model_import", arguments, *options).result for options in (("--check",), ()))
+    assert refused["failed"]
+    assert "a sample has the shape [1, 28, 27], but the model takes [28, 28, 1]" in refused["msg"]
+    assert (checked.get("failed"), checked["msg"]) == (True, refused["msg"])
+    assert not (tmp_path / "releases" / "refused").exists()
+
+
 def test_what_training_would_make_is_foreseen_down_the_line(line: Line) -> None:
     for path in ("", None):
         assert line.compress(path, "--check").result["changed"]

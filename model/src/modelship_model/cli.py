@@ -15,8 +15,15 @@ from .errors import ModelError, did_you_mean, disk_full, first_line
 from .events import Events
 
 #: Command -> module with ``run(request, events) -> result``; imported when needed, so that ``plan`` stays quick.
-COMMANDS = {"plan": "planning", "train": "training", "import": "importing", "compress": "compressing",
-            "evaluate": "evaluating", "publish": "publishing"}  # fmt: skip
+COMMANDS = {
+    "plan": "planning",
+    "check": "checking",
+    "train": "training",
+    "import": "importing",
+    "compress": "compressing",
+    "evaluate": "evaluating",
+    "publish": "publishing",
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -39,7 +46,7 @@ def main(arguments: list[str]) -> int:
             return _fail(events, "environment", full_disk(exc))
         return _fail(events, "environment", f"cannot use {exc.filename or 'a file'}: {exc.strerror or first_line(exc)}")
     except KeyboardInterrupt:
-        return _fail(events, "request", "stopped on request; finished epochs are kept, run again to go on")
+        return _fail(events, "request", "stopped on request: run again; a training continues after its last finished epoch")
     except Exception as exc:  # noqa: BLE001 - the last resort: the caller must get its event
         if disk_full(exc):
             return _fail(events, "environment", full_disk(exc))
@@ -70,10 +77,11 @@ def run(arguments: list[str], text: str, events: Events) -> dict[str, t.Any]:
 def missing_library(error: ImportError) -> str:
     """Say which library is missing in which interpreter, and what to install."""
     name = error.name or first_line(error)
-    return (
-        f"{sys.executable} cannot import '{name}' ({first_line(error)}): install the trainer's lock file into it, "
-        "pip install --no-deps --require-hashes -r model/locks/trainer.txt, or name another interpreter"
-    )
+    lock = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../locks/trainer.txt"))
+    advice = "install it with the role modelship.core.trainer"
+    if os.path.isfile(lock):
+        advice = f"run {sys.executable} -m pip install --no-deps --require-hashes -r {lock}"
+    return f"{sys.executable} cannot import '{name}' ({first_line(error)}): {advice}, or name another interpreter"
 
 
 def full_disk(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import typing as t
 
 from .baseline import baseline_of, inputs_of
 from .data import Dataset, load_dataset, load_samples
-from .errors import ModelError, blame_project
+from .errors import ModelError, NotApplicable, blame_project
 from .events import Events
 from .files import locked
 from .golden import FILE as GOLDEN
@@ -30,6 +30,7 @@ class Compressed(t.NamedTuple):
 
     :param reference: the parent converted to the same format and nothing else; :param content: the compressed model.
     :param sparsity: share of zero weights that pruning left, or ``None`` where it did not run.
+    :param skipped: methods that do not apply to this model -> why; the release is made without them.
     """
 
     format: str
@@ -37,10 +38,11 @@ class Compressed(t.NamedTuple):
     content: bytes
     curves: list[dict[str, t.Any]]
     sparsity: float | None
+    skipped: dict[str, str]
 
 
 def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
-    """Answer the ``compress`` command (docs/formats.md)."""
+    """Run the ``compress`` command (docs/formats.md)."""
     plan = plan_compress(request)
     releases, work = required(request, "releases", str), os.path.abspath(required(request, "work", str))
     existing = find_release(releases, plan.name, plan.inputs["digest"])
@@ -58,15 +60,42 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
             os.unlink(lock)
 
 
+def check(request: dict[str, t.Any], events: Events) -> None:
+    """Check all that ``compress`` checks before it converts; nothing is written and no code of the project runs.
+
+    :raises ModelError: what ``compress`` would raise.
+    """
+    plan = plan_compress(request)
+    parent = t.cast(Manifest, plan.parent)
+    if request.get("samples") or (plan.data is not None and plan.data.local):
+        _data(request, plan, parent, os.path.abspath(required(request, "work", str)), events)
+    if "prune" in plan.methods and parent["model"]["format"] == "skops":
+        from .sklearn_fit import check_prunable
+        from .sklearn_models import load
+
+        check_prunable(load(model_path(request["release"], parent)))
+
+
 def _data(request: dict[str, t.Any], plan: Plan, parent: Manifest, work: str, events: Events) -> Dataset:
-    """Load what to calibrate, tune and judge with; given samples serve as both parts."""
+    """Load what to calibrate, tune and judge with; given samples serve as both parts.
+
+    Samples without labels suffice where nothing learns from them: ``y_train`` and ``y_test`` are empty then.
+    """
+    import numpy as np
+
     labels = parent["signature"]["labels"]
     events.stage("loading data")
     if request.get("samples"):
         limits = parent["signature"]["inputs"][0].get("range")
         x, y = load_samples(request["samples"], None, tuple(limits) if limits else None, len(labels))
-        if y is None:
-            raise ModelError("data", f"{request['samples']} holds no array 'y': compressing is judged by accuracy")
+        learning = [method for method in plan.methods if method in ("distill", "prune")]
+        if y is None and learning:
+            raise ModelError(
+                "data",
+                f"{request['samples']} holds no array 'y', which {learning[0]} learns from: add the class numbers, or leave "
+                f"{learning[0]} out of methods",
+            )
+        y = np.zeros(0, dtype=np.int64) if y is None else y
         data = Dataset(x, y, x, y)
     else:
         assert plan.project is not None, "plan_compress() asks for a project or samples"
@@ -90,7 +119,8 @@ def _compress(plan: Plan, parent: Manifest, release: str, data: Dataset, events:
             estimator = load(path)
             curves, sparsity = prune_estimator(estimator, data, options, events)
             content = to_onnx(estimator, parent["signature"])
-        return Compressed("onnx", reference, _smaller_onnx(content, plan.methods, events), curves, sparsity)
+        small, skipped = _smaller("onnx", content, plan, parent, data, events)
+        return Compressed("onnx", reference, small, curves, sparsity, skipped)
     if form == "keras":
         reference, content, curves, sparsity = _tuned_litert(plan, parent, path, data, events)
     elif form == "savedmodel":
@@ -102,7 +132,8 @@ def _compress(plan: Plan, parent: Manifest, release: str, data: Dataset, events:
     else:
         with open(path, "rb") as stream:
             reference = content = stream.read()
-    return Compressed("litert", reference, _smaller_litert(content, plan, data, events), curves, sparsity)
+    small, skipped = _smaller("litert", content, plan, parent, data, events)
+    return Compressed("litert", reference, small, curves, sparsity, skipped)
 
 
 def _tuned_litert(
@@ -140,19 +171,6 @@ def _tuned_litert(
     return reference, keras_models.to_litert(model, signature) if curves else reference, curves, sparsity
 
 
-def _smaller_litert(content: bytes, plan: Plan, data: Dataset, events: Events) -> bytes:
-    from . import litert_models
-
-    if "quantize" in plan.methods:
-        count = int(plan.inputs["options"]["calibration_samples"])
-        events.stage(f"quantizing to int8, calibrated on {min(count, len(data.x_train))} samples")
-        return litert_models.quantize_int8(content, data.x_train[:count])
-    if "float16" in plan.methods:
-        events.stage("converting the weights to float16")
-        return litert_models.to_float16(content)
-    return content
-
-
 def _onnx(path: str, form: str, parent: Manifest, events: Events) -> bytes:
     if form == "onnx":
         with open(path, "rb") as stream:
@@ -163,16 +181,50 @@ def _onnx(path: str, form: str, parent: Manifest, events: Events) -> bytes:
     return to_onnx(load(path), parent["signature"])
 
 
-def _smaller_onnx(content: bytes, methods: list[str], events: Events) -> bytes:
-    from . import onnx_models
+def _smaller(
+    form: str, content: bytes, plan: Plan, parent: Manifest, data: Dataset, events: Events
+) -> tuple[bytes, dict[str, str]]:
+    """Quantize the model or make it float16, as asked.
 
-    if "quantize" in methods:
+    :returns: the model, and the methods that do not apply to it -> why; it is returned as it was then. A method does not
+        apply where its tool does not support the model, where the outcome cannot be run, or where it is no smaller.
+    """
+    for method in ("quantize", "float16"):
+        if method not in plan.methods:
+            continue
+        try:
+            made = _with_method(method, form, content, plan, data, events)
+            _check_useful(form, content, made, parent, data)
+        except NotApplicable as exc:
+            detail = f" ({exc.detail})" if exc.detail else ""
+            events.stage(f"{method} skipped: {exc.reason}{detail}")
+            return content, {method: exc.reason}
+        return made, {}
+    return content, {}
+
+
+def _with_method(method: str, form: str, content: bytes, plan: Plan, data: Dataset, events: Events) -> bytes:
+    from . import litert_models, onnx_models
+
+    if method == "float16":
+        events.stage("converting to float16")
+        return litert_models.to_float16(content) if form == "litert" else onnx_models.to_float16(content)
+    if form == "onnx":
         events.stage("quantizing to int8")
         return onnx_models.quantize_int8(content)
-    if "float16" in methods:
-        events.stage("converting to float16")
-        return onnx_models.to_float16(content)
-    return content
+    count = int(plan.inputs["options"]["calibration_samples"])
+    events.stage(f"quantizing to int8, calibrated on {min(count, len(data.x_train))} samples")
+    return litert_models.quantize_int8(content, data.x_train[:count])
+
+
+def _check_useful(form: str, content: bytes, made: bytes, parent: Manifest, data: Dataset) -> None:
+    """:raises NotApplicable: the runtime cannot run the model *made* of *content*, or it is no smaller."""
+    if len(made) >= len(content):
+        raise NotApplicable(f"the model would not be smaller ({len(content)} bytes before, {len(made)} after)")
+    try:
+        _predictor(form, made, parent)(data.x_test[:1])
+    except ModelError as exc:
+        raise NotApplicable("the runtime cannot run the model it would become", exc.message) from exc
 
 
 def _predictor(form: str, content: bytes, parent: Manifest) -> Predictor:
@@ -186,15 +238,25 @@ def _publish(
 ) -> dict[str, t.Any]:
     signature = parent["signature"]
     events.stage("measuring accuracy before and after")
-    before, _loss = accuracy_and_loss(_predictor(made.format, made.reference, parent)(data.x_test), data.y_test)
     predictor = _predictor(made.format, made.content, parent)
     answers = predictor(data.x_test)
     check_probabilities(answers, len(signature["labels"]), "the compressed model", "release")
-    accuracy, loss = accuracy_and_loss(answers, data.y_test)
+    reference = _predictor(made.format, made.reference, parent)(data.x_test)
+    metrics: dict[str, t.Any] = {"samples": len(data.x_test)}
+    before: float | None = None
+    drop: float | None = None
+    change = "accuracy not measured (the samples hold no y)"
+    if len(data.y_test):
+        before, _loss = accuracy_and_loss(reference, data.y_test)
+        accuracy, loss = accuracy_and_loss(answers, data.y_test)
+        metrics = {"accuracy": accuracy, "loss": loss, "samples": len(data.y_test)}
+        drop = round(before - accuracy, 6)
+        change = f"accuracy {before:.4f} -> {accuracy:.4f}"
     compression: dict[str, t.Any] = {
-        "methods": plan.methods,
+        "methods": [method for method in plan.methods if method not in made.skipped],
         "parent_accuracy": before,
-        "accuracy_drop": round(before - accuracy, 6),
+        "accuracy_drop": drop,
+        "agreement": round(float((answers.argmax(axis=1) == reference.argmax(axis=1)).mean()), 6),
         "reference_size": len(made.reference),
         "size_ratio": round(len(made.content) / len(made.reference), 6),
         "gzip_size": len(gzip.compress(made.content, mtime=0)),
@@ -202,8 +264,9 @@ def _publish(
     }
     if made.sparsity is not None:
         compression["sparsity"] = made.sparsity
-    change = f"accuracy {before:.4f} -> {accuracy:.4f}, size {len(made.reference)} -> {len(made.content)} bytes"
-    events.stage(f"{change}; writing the release")
+    if made.skipped:
+        compression["skipped"] = made.skipped
+    events.stage(f"{change}, size {len(made.reference)} -> {len(made.content)} bytes; writing the release")
     with Draft(releases, plan.name) as draft:
         file = FILES[made.format]
         with open(draft.path(file), "wb") as stream:
@@ -224,7 +287,7 @@ def _publish(
                 "inputs": plan.inputs,
                 "git": parent.get("git", {"commit": None, "dirty": False}),
                 "parameters": parent["parameters"],
-                "metrics": {"accuracy": accuracy, "loss": loss, "samples": len(data.y_test)},
+                "metrics": metrics,
                 "signature": signature,
                 "model": {
                     "format": made.format,

@@ -106,6 +106,8 @@ def load_dataset(
         )
         if y is None:
             raise ModelError("data", f"{paths['data']} holds no array 'y': it needs x (samples) and y (class numbers)")
+        if spec.source == "idx" and x.ndim == 3 and project.input_shape is None:
+            x = x[..., np.newaxis]  # IDX files of this rank hold grey images, (n, height, width)
     samples, classes = check_samples(x, project.input_shape, project.input_range), check_classes(y, labels)
     if len(samples) != len(classes):
         raise ModelError("data", f"x holds {len(samples)} samples but y holds {len(classes)}: they must be as many")
@@ -159,13 +161,31 @@ def read_npz(path: str) -> tuple[t.Any, t.Any]:
         raise ModelError("data", f"the data file {path} does not exist")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("x", "y") if name in archive.files}
+            arrays = {name: _array(path, archive, name) for name in ("x", "y") if name in archive.files}
             names = ", ".join(archive.files) or "none"
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile) as exc:
-        raise ModelError("data", f"{path} is no readable npz file of plain arrays: {first_line(exc)}") from exc
+        raise ModelError(
+            "data",
+            f"{path} is not a readable npz file of plain arrays ({type(exc).__name__}): write it with numpy.savez, "
+            "arrays x and y",
+        ) from exc
     if "x" not in arrays:
         raise ModelError("data", f"{path} holds no array 'x' (it holds: {names})")
     return arrays["x"], arrays.get("y")
+
+
+def _array(path: str, archive: t.Any, name: str) -> t.Any:
+    try:
+        return archive[name]
+    except ValueError as exc:
+        if "allow_pickle" not in str(exc):
+            raise
+        # numpy's own text advises an unsafe option, which does not exist here.
+        raise ModelError(
+            "data",
+            f"the array '{name}' of {path} holds Python objects, not numbers: save it with a numeric dtype, such as "
+            f"{name}.astype('{'float32' if name == 'x' else 'int64'}')",
+        ) from exc
 
 
 def read_idx(path: str) -> t.Any:
@@ -185,7 +205,7 @@ def read_idx(path: str) -> t.Any:
     except (gzip.BadGzipFile, EOFError, zlib.error) as exc:
         raise ModelError("data", f"{path} is a damaged gzip file: {first_line(exc)}") from exc
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
-        raise ModelError("data", f"{path} is no IDX file: it does not start with the magic number of one")
+        raise ModelError("data", f"{path} is not an IDX file: it does not start with the magic number of one")
     dtype, rank = np.dtype(_IDX_TYPES[content[2]]), content[3]
     start = 4 + 4 * rank
     if rank == 0 or len(content) < start:
@@ -229,29 +249,27 @@ def fetch(place: str, wanted: str | None, cache: str) -> str:
 
 
 def check_samples(x: t.Any, shape: tuple[int, ...] | None, limits: tuple[float, float] | None) -> Floats:
-    """Return *x* as float32 ``(n, …)``; images without a channel axis get one.
+    """Return *x* as float32 ``(n, …)``, samples in the shape they have.
 
-    :param shape: what one sample must look like, or ``None``.
+    :param shape: the shape to give each sample (see :func:`reshaped`), or ``None`` to take them as they are.
     :param limits: lowest and highest allowed value, or ``None``.
-    :raises ModelError: it is empty, no numbers, of another shape, holds NaN or is out of the limits.
+    :raises ModelError: it is empty, not numbers, of another shape, holds NaN or is out of the limits.
     """
     import numpy as np
 
     x = np.asarray(x)
     if x.dtype.kind not in "uifb":
         raise ModelError("data", f"x has the dtype {x.dtype}: samples must be whole or floating-point numbers")
-    if x.ndim < 2 or x.ndim > 4:
+    if x.ndim < 2:
         raise ModelError(
-            "data", f"x has the shape {x.shape}: it must be (samples, features) or (samples, height, width[, channels])"
+            "data",
+            f"x has the shape {x.shape}: its first axis must be that of the samples, such as (samples, features), "
+            "(samples, steps, channels) or (samples, height, width, channels)",
         )
     if x.size == 0:
         raise ModelError("data", f"x is empty (shape {x.shape}): there is nothing to learn from")
-    if x.ndim == 3:
-        x = x[..., np.newaxis]
-    if shape is not None and x.shape[1:] != shape:
-        if math.prod(x.shape[1:]) != math.prod(shape):
-            raise ModelError("data", f"a sample of x has the shape {list(x.shape[1:])}, but {list(shape)} is wanted")
-        x = x.reshape(len(x), *shape)
+    if shape is not None:
+        x = reshaped(x, shape, "input.shape is")
     samples = np.ascontiguousarray(x, dtype=np.float32)
     finite = np.isfinite(samples).reshape(len(samples), -1).all(axis=1)
     if not finite.all():
@@ -265,6 +283,24 @@ def check_samples(x: t.Any, shape: tuple[int, ...] | None, limits: tuple[float, 
                 "data", f"x holds values from {low:g} to {high:g}, out of input.range {limits[0]:g} to {limits[1]:g}"
             )
     return samples
+
+
+def reshaped(x: t.Any, shape: t.Sequence[int], expected: str) -> t.Any:
+    """Return the samples *x* ``(n, …)`` in the *shape* of one sample.
+
+    Only what cannot mix up values is reshaped: flat samples, samples for a model that takes flat ones, and axes of length 1
+    that are missing or in excess.
+
+    :param expected: whose shape that is, for the message: ``the model takes``.
+    :raises ModelError: the samples do not fit (kind ``data``).
+    """
+    given, wanted = list(x.shape[1:]), list(shape)
+    same = [size for size in given if size != 1] == [size for size in wanted if size != 1]
+    flat = (len(given) == 1 or len(wanted) == 1) and math.prod(given) == math.prod(wanted)
+    if same or flat:
+        return x.reshape(len(x), *wanted)
+    advice = "transpose x" if sorted(given) == sorted(wanted) else "save x in that shape"
+    raise ModelError("data", f"a sample has the shape {given}, but {expected} {wanted}: {advice}")
 
 
 def check_classes(y: t.Any, labels: int | None) -> Ints:

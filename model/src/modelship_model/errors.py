@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import errno
 import os
+import re
 import traceback
 import typing as t
 
@@ -47,6 +48,25 @@ def first_line(error: BaseException, limit: int = 300) -> str:
     return type(error).__name__
 
 
+#: What libraries tell their own callers to do: options and functions that nobody who runs this package can reach.
+_ADVICE = re.compile(
+    r"allow_pickle|pickle\.load|safe_mode|enable_unsafe|custom_objects|register_keras_serializable|trusted|raise an issue|"
+    r"github\.com|https?://|\bplease\b|\bupgrad|^(?:try|make sure|consider|you (?:may|can|should|might)|if you|use|set|"
+    r"pass|install|did you)\b",
+    re.IGNORECASE,
+)
+
+
+def reason_of(error: BaseException, limit: int = 300) -> str:
+    """Return why a library failed, without its advice: the first line of its text, at most *limit* characters.
+
+    Libraries advise their callers to pass options of their own functions, which a user of this package cannot do.
+    """
+    sentences = re.split(r"(?<=[.!?])\s+", first_line(error, 4 * limit))
+    kept = " ".join(sentence for sentence in sentences if not _ADVICE.search(sentence))
+    return kept[:limit].rstrip() or type(error).__name__
+
+
 def trimmed_traceback(error: BaseException, root: str) -> str | None:
     """Format *error* with only the frames whose files lie below *root*; ``None`` where there are none."""
     inside = os.path.join(os.path.realpath(root), "")
@@ -60,6 +80,19 @@ def trimmed_traceback(error: BaseException, root: str) -> str | None:
     lines = ["Traceback (the project's frames):\n", *traceback.format_list(frames)]
     lines += traceback.format_exception_only(type(error), error)
     return "".join(lines)
+
+
+class NotApplicable(Exception):  # noqa: N818 - an outcome, not a fault
+    """A method of compression that cannot make this model smaller, and why.
+
+    :param reason: one line that depends on nothing but the model, since it is written into the release.
+    :param detail: what the tool said, for the log only.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
 
 
 @contextlib.contextmanager

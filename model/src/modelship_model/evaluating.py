@@ -15,6 +15,7 @@ from .hashing import canonical_json, sha256_bytes
 from .metrics import check_probabilities, evaluate_answers
 from .planning import Plan, cached_evaluation, plan_evaluate
 from .predictors import fit_samples, latency_ms, open_predictor
+from .project import load_code
 from .release import Manifest, read_json
 from .report.page import Mistake, render
 from .request import optional, required
@@ -38,7 +39,9 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
     release = os.path.abspath(request["release"])
     events.stage("loading data")
     x, y = _test_part(request, plan, manifest)
-    events.stage(f"asking {manifest['name']} ({manifest['model']['format']}) for {len(x)} answers")
+    events.stage(f"running {manifest['name']} ({manifest['model']['format']}) on {len(x)} samples")
+    if plan.project and plan.project.framework == manifest["model"]["format"] == "keras":
+        load_code(plan.project)  # for its custom layers
     predictor = open_predictor(release, manifest)
     answers = predictor(x)
     labels = manifest["signature"]["labels"]
@@ -59,13 +62,24 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
     return {"evaluation": evaluation, "report": report, "cached": False}
 
 
+def check(request: dict[str, t.Any], events: Events) -> None:
+    """Check the data as ``evaluate`` does; nothing is written, downloaded or run of the project's code.
+
+    :raises ModelError: what ``evaluate`` would raise.
+    """
+    plan = plan_evaluate(request)
+    if request.get("samples") or (plan.data is not None and plan.data.local):
+        events.stage("loading data")
+        _test_part(request, plan, t.cast(Manifest, plan.parent))
+
+
 def _test_part(request: dict[str, t.Any], plan: Plan, manifest: Manifest) -> tuple[Floats, Ints]:
     labels = len(manifest["signature"]["labels"])
     if request.get("samples"):
         limits = manifest["signature"]["inputs"][0].get("range")
         x, y = load_samples(request["samples"], None, tuple(limits) if limits else None, labels)
         if y is None:
-            raise ModelError("data", f"{request['samples']} holds no array 'y': an evaluation needs the right answers")
+            raise ModelError("data", f"{request['samples']} holds no array 'y': an evaluation needs the class numbers")
         return fit_samples(x, manifest), y
     assert plan.project is not None, "plan_evaluate() asks for a project or samples"
     assert plan.data is not None, "a project always describes its data"

@@ -4,21 +4,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import typing as t
 
 from .baseline import baseline_of
-from .data import check_samples, load_samples
+from .data import load_samples, reshaped
 from .errors import ModelError
 from .events import Events
 from .golden import FILE as GOLDEN
 from .hashing import sha256_bytes, sha256_json, tree_files
 from .inspection import check_keras
 from .metrics import accuracy_and_loss, check_probabilities, golden_set
-from .planning import plan_import
-from .predictors import LitertPredictor, OnnxPredictor, Predictor
+from .planning import Plan, plan_import
+from .predictors import LitertPredictor, OnnxPredictor, Predictor, check_batch
 from .release import Draft, find_release
 from .request import optional, required
 
@@ -43,25 +42,78 @@ class Opened(t.NamedTuple):
     labels: list[str] | None = None
 
 
+class Prepared(t.NamedTuple):
+    """A foreign model that passed every check, with its outputs for the given samples."""
+
+    path: str
+    form: str
+    opened: Opened
+    samples: Floats
+    outputs: Floats
+    signature: dict[str, t.Any]
+    metrics: dict[str, t.Any]
+
+
 def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
-    """Answer the ``import`` command (docs/formats.md)."""
+    """Run the ``import`` command (docs/formats.md)."""
     plan = plan_import(request)
     releases = required(request, "releases", str)
     existing = find_release(releases, plan.name, plan.inputs["digest"])
     if existing:
         return {"release": existing}
     plan.check_libraries()
+    made = _prepare(request, plan, events)
+    (given,), (output,) = made.signature["inputs"], made.signature["outputs"]
+    events.stage("writing the release")
+    with Draft(releases, plan.name) as draft:
+        file = f"model/{FILES[made.form]}"
+        if made.form == "savedmodel":
+            shutil.copytree(made.path, draft.path(file))
+        else:
+            shutil.copyfile(made.path, draft.path(file))
+        golden = golden_set(made.samples, made.outputs, given["name"], output["name"], made.opened.predictor)
+        draft.write_bytes(GOLDEN, golden.encode())
+        draft.write_json("curves.json", {"epochs": []})
+        if baseline := baseline_of(made.samples, made.outputs, made.signature):
+            draft.write_json("baseline.json", baseline)
+        release = draft.publish(
+            {
+                "name": plan.name,
+                "kind": "import",
+                "framework": {"skops": "sklearn", "savedmodel": "keras"}.get(made.form, made.form),
+                "inputs": plan.inputs,
+                "git": {"commit": None, "dirty": False},
+                "parameters": {},
+                "metrics": made.metrics,
+                "signature": made.signature,
+                "model": {
+                    "format": made.form,
+                    "path": file,
+                    "size": _size(draft.path(file)),
+                    "weights": made.opened.weights,
+                },
+            }
+        )
+    return {"release": release}
+
+
+def check(request: dict[str, t.Any], events: Events) -> None:
+    """Open the model, run it on the samples and check all that ``import`` checks; nothing is written.
+
+    :raises ModelError: what ``import`` would raise.
+    """
+    _prepare(request, plan_import(request), events)
+
+
+def _prepare(request: dict[str, t.Any], plan: Plan, events: Events) -> Prepared:
+    """:raises ModelError: the model, its samples or what is said about them cannot make a release."""
     path, form = os.path.abspath(request["model"]), plan.inputs["options"]["format"]
     events.stage(f"opening {os.path.basename(path)} ({form})")
     opened = OPENERS[form](path)
     name, limits = _input(optional(request, "input", dict) or {}, opened)
     samples, classes = load_samples(request["samples"], None, limits, None)
-    if math.prod(samples.shape[1:]) != math.prod(opened.shape):
-        raise ModelError(
-            "data", f"a sample has the shape {list(samples.shape[1:])}, but the model takes {list(opened.shape)}"
-        )
-    x = check_samples(samples.reshape(len(samples), *opened.shape), None, None)
-    events.stage(f"asking the model for {len(x)} answers")
+    x = reshaped(samples, opened.shape, "the model takes")
+    events.stage(f"running the model on {len(x)} samples")
     answers = opened.predictor(x)
     labels = _labels(optional(request, "labels", list), opened, answers)
     check_probabilities(answers, len(labels), f"the model {path}", "release")
@@ -79,31 +131,7 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
     output = _name("output", wanted, opened.names and opened.names[1], OUTPUT_NAME)
     answer = {"name": output, "dtype": "float32", "shape": [-1, len(labels)]}
     signature = {"inputs": [given], "outputs": [answer], "labels": labels}
-    events.stage("writing the release")
-    with Draft(releases, plan.name) as draft:
-        file = f"model/{FILES[form]}"
-        if form == "savedmodel":
-            shutil.copytree(path, draft.path(file))
-        else:
-            shutil.copyfile(path, draft.path(file))
-        draft.write_bytes(GOLDEN, golden_set(x, answers, name, output, opened.predictor).encode())
-        draft.write_json("curves.json", {"epochs": []})
-        if baseline := baseline_of(x, answers, signature):
-            draft.write_json("baseline.json", baseline)
-        release = draft.publish(
-            {
-                "name": plan.name,
-                "kind": "import",
-                "framework": {"skops": "sklearn", "savedmodel": "keras"}.get(form, form),
-                "inputs": plan.inputs,
-                "git": {"commit": None, "dirty": False},
-                "parameters": {},
-                "metrics": metrics,
-                "signature": signature,
-                "model": {"format": form, "path": file, "size": _size(draft.path(file)), "weights": opened.weights},
-            }
-        )
-    return {"release": release}
+    return Prepared(path, form, opened, x, answers, signature, metrics)
 
 
 FILES = {
@@ -120,7 +148,9 @@ def _open_keras(path: str) -> Opened:
 
     check_keras(path)
     keras_models.start(0)
-    model = keras_models.load(path)
+    model = keras_models.load(
+        path, "a custom layer cannot be imported: export the model with model.export() and import that"
+    )
     try:
         shape = keras_models.sample_shape(model)
     except ModelError as exc:
@@ -139,7 +169,8 @@ def _open_savedmodel(path: str) -> Opened:
             "release", f"{path} has {len(inputs)} inputs and {len(outputs)} outputs: one of each is supported"
         )
     spec = next(iter(inputs.values()))
-    shape = _fixed(path, list(spec.shape)[1:])
+    keras_models.saved_model_batch(function)
+    shape = _fixed(path, list(spec.shape)[1:] if spec.shape.rank else [])
     if spec.dtype.name != "float32":
         raise ModelError("release", f"the input of {path} is {spec.dtype.name}: only float32 is supported")
     digest = sha256_json(tree_files(path))
@@ -165,8 +196,9 @@ def _open_litert(path: str) -> Opened:
     names = (predictor.inputs[0]["name"], predictor.outputs[0]["name"])
     for signature in predictor.signatures().values():
         names = (signature["inputs"][0], signature["outputs"][0])
-    shape = tuple(int(size) for size in predictor.inputs[0]["shape"][1:])
-    return Opened(predictor, shape, names, sha256_bytes(content))
+    sizes = [int(size) for size in predictor.inputs[0]["shape_signature"]]
+    check_batch(sizes[0] if sizes else None, f"the input '{names[0]}' of {path}")
+    return Opened(predictor, _fixed(path, [*sizes[1:]]), names, sha256_bytes(content))
 
 
 def _open_onnx(path: str) -> Opened:
@@ -180,16 +212,22 @@ def _open_onnx(path: str) -> Opened:
     # A classifier of skl2onnx also answers the label (an integer tensor): the probabilities are what is float.
     outputs = [item for item in graph.output if item.type.tensor_type.elem_type == 1]
     if len(inputs) != 1 or len(outputs) != 1:
+        zipped = any(node.op_type == "ZipMap" for node in graph.node)
         raise ModelError(
             "release",
-            f"{path} has {len(inputs)} inputs and {len(outputs)} float32 tensor outputs: one of each is supported "
-            "(with skl2onnx, export with zipmap=False)",
+            f"{path} has {len(inputs)} inputs and {len(outputs)} float32 tensor outputs: one of each is supported"
+            + (
+                "; it was made by skl2onnx, whose option zipmap=False makes its probabilities a tensor"
+                if zipped
+                else ""
+            ),
         )
     if inputs[0].type.tensor_type.elem_type != 1:
         raise ModelError(
             "release", f"the input '{inputs[0].name}' of {path} is not float32: export the model with float32 input"
         )
-    sizes = [size.dim_value or None for size in inputs[0].type.tensor_type.shape.dim][1:]
+    first, *sizes = [size.dim_value or None for size in inputs[0].type.tensor_type.shape.dim] or [None]
+    check_batch(first, f"the input '{inputs[0].name}' of {path}")
     names = (inputs[0].name, outputs[0].name)
     return Opened(OnnxPredictor(content, names[1]), _fixed(path, sizes), names, onnx_models.weights_digest(content))
 
@@ -201,7 +239,10 @@ def _open_skops(path: str) -> Opened:
     features = getattr(estimator, "n_features_in_", None)
     classes = getattr(estimator, "classes_", None)
     if features is None or classes is None:
-        raise ModelError("release", f"{path} holds a {type(estimator).__name__} that is no fitted classifier")
+        raise ModelError(
+            "release",
+            f"{path} holds a {type(estimator).__name__} that is not a fitted classifier: fit it, then save it with skops.io.dump",
+        )
     with open(path, "rb") as stream:
         digest = sha256_bytes(stream.read())
     labels = [str(label) for label in classes.tolist()]
@@ -218,8 +259,17 @@ OPENERS: dict[str, t.Callable[[str], Opened]] = {
 
 
 def _fixed(path: str, sizes: list[int | None]) -> tuple[int, ...]:
-    if not sizes or any(size is None or size < 1 for size in sizes):
-        raise ModelError("release", f"the input of {path} has the open shape {sizes}: fix every size but the batch's")
+    if not sizes:
+        raise ModelError(
+            "release",
+            f"the input of {path} has no axis but the batch's: export the model with one for what a sample holds",
+        )
+    if any(size is None or size < 1 for size in sizes):
+        shown = [-1 if size is None else size for size in sizes]
+        raise ModelError(
+            "release",
+            f"the input of {path} has the open shape {shown}: export the model with every size but the batch's fixed",
+        )
     return tuple(int(size) for size in sizes if size is not None)
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 import typing as t
 import warnings
 import zipfile
 
-from .errors import ModelError, first_line
+from .errors import ModelError, reason_of
 from .files import write_zip
 from .inspection import check_saved_model
+from .predictors import check_batch
 
 if t.TYPE_CHECKING:
     from .data import Floats
@@ -43,17 +45,32 @@ def sample_shape(model: Model) -> tuple[int, ...]:
 
     :raises ModelError: it has not exactly one input and one output, or the input's size is open (kind ``project``).
     """
-    if len(getattr(model, "inputs", None) or []) != 1 or len(model.outputs) != 1:
+    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+    if not inputs:
         raise ModelError(
             "project",
-            "the model must have exactly one input and one output: begin it with keras.Input(signature's shape)",
+            "the model's input shape is not known: begin the model with keras.Input and the shape of a sample",
         )
-    shape = tuple(model.inputs[0].shape)[1:]
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ModelError(
+            "project", f"the model has {len(inputs)} inputs and {len(outputs)} outputs: one of each is supported"
+        )
+    shape = tuple(inputs[0].shape)[1:]
     if not shape or any(size is None for size in shape):
         raise ModelError(
-            "project", f"the model's input has the open shape {list(shape)}: give every size but the batch's"
+            "project",
+            f"the model's input has the open shape {list(shape)}: give every size but the batch's to keras.Input",
         )
+    batch_size(model)
     return t.cast(tuple[int, ...], shape)
+
+
+def batch_size(model: Model) -> int | None:
+    """Return the number of samples *model* takes at once: 1, or ``None`` for any number.
+
+    :raises ModelError: it is fixed to more than one (kind ``release``).
+    """
+    return check_batch(model.inputs[0].shape[0], "the model's input")
 
 
 def save(model: Model, path: str) -> None:
@@ -94,21 +111,40 @@ def _without_addresses(data: bytes) -> bytes:
 _TIMELESS: dict[str, t.Callable[[bytes], bytes]] = {"metadata.json": _without_date, "config.json": _without_addresses}
 
 
-def load(path: str) -> Model:
+#: What a project does about a custom layer.
+_REGISTER = (
+    "name the project whose code has it, decorated with keras.saving.register_keras_serializable(), in 'project', and train "
+    "again where it was not decorated"
+)
+
+
+def load(path: str, custom: str = _REGISTER) -> Model:
     """Load a ``.keras`` file; code inside it (Lambda layers) is refused by Keras's safe mode.
 
+    :param custom: what to do where the file has a layer that is not Keras's own.
     :raises ModelError: it cannot be loaded (kind ``release``).
     """
     import keras
 
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except MemoryError:
+        raise
     except Exception as exc:
-        raise ModelError(
-            "release",
-            f"Keras cannot load {path}: {first_line(exc)} "
-            "(custom layers need 'project' and keras.saving.register_keras_serializable)",
-        ) from exc
+        text = str(exc)
+        reason = f"{reason_of(exc)}: write it anew with model.save() of Keras 3"
+        if "safe_mode" in text or "Lambda" in text:
+            reason = (
+                "it has a Lambda layer, whose code would run: replace it by a layer of Keras, or export the model with "
+                "model.export() and import that"
+            )
+        elif match := _UNKNOWN.search(text):
+            reason = f"it has '{match[1]}', which is not Keras's own: {custom}"
+        raise ModelError("release", f"Keras cannot load {path}: {reason}") from exc
+
+
+#: How Keras names a class or function that it does not know.
+_UNKNOWN = re.compile(r"(?:Could not (?:locate|find|interpret)|Unknown) [^']*'([^']+)'")
 
 
 def weights_digest(model: Model) -> str:
@@ -124,14 +160,14 @@ def weights_digest(model: Model) -> str:
 
 
 def predict(model: Model, x: Floats) -> Floats:
-    """Return the answers of *model*, float32."""
+    """Return the outputs of *model*, float32."""
     import numpy as np
 
-    return np.asarray(model.predict(x, batch_size=256, verbose=0), dtype=np.float32)
+    return np.asarray(model.predict(x, batch_size=batch_size(model) or 256, verbose=0), dtype=np.float32)
 
 
 def to_litert(model: Model, signature: Signature) -> bytes:
-    """Convert to LiteRT float32 with a free batch size and the signature's names.
+    """Convert to LiteRT float32 with the model's own batch size (any, or 1) and the signature's names.
 
     The weights enter the graph as constants through ``stateless_call``: the converter would otherwise keep variables,
     which LiteRT reads again on each call and which the quantizer cannot see.
@@ -143,8 +179,9 @@ def to_litert(model: Model, signature: Signature) -> bytes:
     trainable = [tf.constant(variable.numpy()) for variable in model.trainable_variables]
     other = [tf.constant(variable.numpy()) for variable in model.non_trainable_variables]
     (given,), (answer,) = signature["inputs"], signature["outputs"]
+    shape = [batch_size(model), *given["shape"][1:]]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *given["shape"][1:]], tf.float32, name=given["name"])])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name=given["name"])])  # type: ignore[untyped-decorator]
     def serve(sample: t.Any) -> dict[str, t.Any]:
         return {answer["name"]: model.stateless_call(trainable, other, sample, training=False)[0]}
 
@@ -166,12 +203,13 @@ def saved_model_to_litert(path: str, signature: Signature) -> bytes:
     except Exception as exc:
         raise ModelError(
             "release",
-            f"the SavedModel {path} cannot be frozen, since answering changes its variables ({first_line(exc, 120)}): "
+            f"the SavedModel {path} cannot be frozen, since answering changes its variables ({reason_of(exc, 120)}): "
             "export it without layers that act in training only, such as random augmentation",
         ) from exc
     (given,), (answer,) = signature["inputs"], signature["outputs"]
+    shape = [saved_model_batch(function), *given["shape"][1:]]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *given["shape"][1:]], tf.float32, name=given["name"])])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name=given["name"])])  # type: ignore[untyped-decorator]
     def serve(sample: t.Any) -> dict[str, t.Any]:
         answers = frozen(sample)
         return {answer["name"]: answers[0] if isinstance(answers, (list, tuple)) else answers}
@@ -194,7 +232,7 @@ def load_saved_model(path: str) -> t.Any:
     try:
         loaded = tf.saved_model.load(path)
     except Exception as exc:
-        raise ModelError("release", f"TensorFlow cannot load the SavedModel {path}: {first_line(exc)}") from exc
+        raise ModelError("release", f"TensorFlow cannot load the SavedModel {path}: {reason_of(exc)}") from exc
     names = list(loaded.signatures)
     if not names:
         raise ModelError(
@@ -207,13 +245,33 @@ def load_saved_model(path: str) -> t.Any:
 
 
 def call_saved_model(function: t.Any, x: Floats) -> Floats:
-    """Return the answers of a function of :func:`load_saved_model`, float32."""
+    """Return the outputs of a function of :func:`load_saved_model`, float32.
+
+    :raises ModelError: it fails on these samples (kind ``release``).
+    """
     import numpy as np
     import tensorflow as tf
 
-    name = next(iter(function.structured_input_signature[1]))
-    answers = function(**{name: tf.constant(x)})
-    return np.asarray(next(iter(answers.values())), dtype=np.float32)
+    name, spec = next(iter(function.structured_input_signature[1].items()))
+    step = saved_model_batch(function) or 256
+    parts = []
+    for start in range(0, len(x), step):
+        sample = tf.constant(x[start : start + step], dtype=spec.dtype)
+        try:
+            outputs = function(**{name: sample})
+        except (ValueError, TypeError, tf.errors.OpError) as exc:
+            raise ModelError("release", f"TensorFlow cannot run the SavedModel: {reason_of(exc)}") from exc
+        parts.append(np.asarray(next(iter(outputs.values())), dtype=np.float32))
+    return np.concatenate(parts)
+
+
+def saved_model_batch(function: t.Any) -> int | None:
+    """Return the number of samples a function of :func:`load_saved_model` takes at once: 1, or ``None`` for any number.
+
+    :raises ModelError: it is fixed to more than one (kind ``release``).
+    """
+    shape = next(iter(function.structured_input_signature[1].values())).shape
+    return check_batch(shape[0] if shape.rank else None, "the SavedModel's input")
 
 
 def _convert(folder: str) -> bytes:
@@ -224,4 +282,4 @@ def _convert(folder: str) -> bytes:
     try:
         return t.cast(bytes, converter.convert())
     except Exception as exc:
-        raise ModelError("project", f"the model cannot be converted to LiteRT: {first_line(exc)}") from exc
+        raise ModelError("project", f"the model cannot be converted to LiteRT: {reason_of(exc)}") from exc

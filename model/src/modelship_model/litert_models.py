@@ -9,7 +9,7 @@ import re
 import sys
 import typing as t
 
-from .errors import ModelError, first_line
+from .errors import NotApplicable, reason_of
 from .predictors import LitertPredictor
 
 if t.TYPE_CHECKING:
@@ -27,7 +27,7 @@ def quantize_int8(model: bytes, samples: Floats) -> bytes:
     slower in integers stays float32 (:func:`_narrow_convolutions`).
 
     :param samples: float32 ``(n, …)``, typical raw inputs.
-    :raises ModelError: the quantizer refuses the model (kind ``project``).
+    :raises NotApplicable: the quantizer does not support the model, or changes nothing in it.
     """
     from ai_edge_quantizer import Quantizer, qtyping, recipe
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
@@ -46,13 +46,13 @@ def quantize_int8(model: bytes, samples: Floats) -> bytes:
             ranges = quantizer.calibrate({key: feed}, num_threads=1)
             return _content(quantizer.quantize(ranges))
     except (ValueError, RuntimeError, KeyError) as exc:
-        raise ModelError("project", f"the model cannot be quantized: {first_line(exc)}") from exc
+        raise NotApplicable("LiteRT's quantizer does not support the model", reason_of(exc)) from exc
 
 
 def to_float16(model: bytes) -> bytes:
     """Return the model with float16 weights, computed with in float32.
 
-    :raises ModelError: the quantizer refuses the model (kind ``project``).
+    :raises NotApplicable: the converter does not support the model.
     """
     from ai_edge_quantizer import Quantizer, qtyping
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
@@ -65,7 +65,7 @@ def to_float16(model: bytes) -> bytes:
             )
             return _content(quantizer.quantize())
     except (ValueError, RuntimeError, KeyError) as exc:
-        raise ModelError("project", f"the model cannot be made float16: {first_line(exc)}") from exc
+        raise NotApplicable("LiteRT's float16 converter does not support the model", reason_of(exc)) from exc
 
 
 def _narrow_convolutions(model: bytes) -> list[str]:

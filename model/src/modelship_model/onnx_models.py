@@ -9,7 +9,7 @@ import os
 import tempfile
 import typing as t
 
-from .errors import ModelError, first_line
+from .errors import ModelError, NotApplicable, disk_full, reason_of
 
 Model = t.Any
 
@@ -25,7 +25,7 @@ def parse(content: bytes, what: str = "the model") -> Model:
         model = onnx.load_model_from_string(content)
         onnx.checker.check_model(model)
     except Exception as exc:
-        raise ModelError("release", f"{what} is no valid ONNX model: {first_line(exc)}") from exc
+        raise ModelError("release", f"{what} is not a valid ONNX model: {reason_of(exc)}") from exc
     return model
 
 
@@ -57,18 +57,24 @@ def weights_digest(content: bytes) -> str:
     return "sha256:" + digest.hexdigest()
 
 
+#: Operations whose weights ONNX Runtime's dynamic quantization makes integers; Gemm becomes MatMul before.
+_QUANTIZABLE = frozenset({"Attention", "Conv", "EmbedLayerNormalization", "Gather", "Gemm", "LSTM", "MatMul"})
+
+
 def quantize_int8(content: bytes) -> bytes:
     """Return the model with int8 weights, activations quantized as they come (ONNX Runtime's dynamic quantization).
 
     Dynamic, since the dense layers that come out of scikit-learn have their cost in the weights, and activations scaled
     sample by sample lose less than ranges fixed by calibration.
 
-    :raises ModelError: the quantizer refuses the model (kind ``project``).
+    :raises NotApplicable: the model has no weights to quantize, as trees and linear classifiers, or the quantizer fails.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    if not _has_weights_to_quantize(parse(content)):
+        raise NotApplicable("the model has no matrix product, convolution or recurrent layer with weights of its own")
     with tempfile.TemporaryDirectory() as folder:
         source, ready, target = (os.path.join(folder, name) for name in ("in.onnx", "ready.onnx", "out.onnx"))
         with open(source, "wb") as stream:
@@ -78,16 +84,25 @@ def quantize_int8(content: bytes) -> bytes:
             # Shape inference does not pass the operators of ai.onnx.ml, behind which everything is float32 here.
             extra = {"DefaultTensorType": onnx.TensorProto.FLOAT}
             quantize_dynamic(ready, target, weight_type=QuantType.QInt8, per_channel=True, extra_options=extra)
+        except MemoryError:
+            raise
         except Exception as exc:
-            raise ModelError("project", f"the model cannot be quantized: {first_line(exc)}") from exc
+            if disk_full(exc):
+                raise
+            raise NotApplicable("ONNX Runtime's quantizer does not support the model", reason_of(exc)) from exc
         with open(target, "rb") as stream:
             return stream.read()
+
+
+def _has_weights_to_quantize(model: Model) -> bool:
+    weights = {tensor.name for tensor in model.graph.initializer if tensor.data_type == 1 and len(tensor.dims) > 1}
+    return any(node.op_type in _QUANTIZABLE and weights.intersection(node.input) for node in model.graph.node)
 
 
 def to_float16(content: bytes) -> bytes:
     """Return the model with float16 weights and arithmetic, its input and output left float32.
 
-    :raises ModelError: the converter refuses the model (kind ``project``).
+    :raises NotApplicable: the converter does not support the model.
     """
     import onnx
     from onnxruntime.quantization.onnx_model import ONNXModel
@@ -99,6 +114,8 @@ def to_float16(content: bytes) -> bytes:
         for tensor in model.graph.initializer:
             # It also writes each float16 as a varint of up to 3 bytes; as raw bytes it is 2.
             tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+    except MemoryError:
+        raise
     except Exception as exc:
-        raise ModelError("project", f"the model cannot be made float16: {first_line(exc)}") from exc
+        raise NotApplicable("ONNX Runtime's float16 converter does not support the model", reason_of(exc)) from exc
     return t.cast(bytes, model.SerializeToString(deterministic=True))

@@ -11,13 +11,23 @@ import os
 import platform
 import re
 import typing as t
+import zipfile
 
 from .data import data_digest
 from .errors import ModelError, did_you_mean
 from .events import Events
 from .hashing import sha256_file, sha256_json, tree_files
 from .options import check_methods, check_options, effective_options
-from .project import DataSpec, Project, Scalar, is_url, load_project, override_parameters, parse_data
+from .project import (
+    DataSpec,
+    Project,
+    Scalar,
+    check_functions,
+    is_url,
+    load_project,
+    override_parameters,
+    parse_data,
+)
 from .release import Manifest, find_release, latest_release, open_release
 from .request import check_fields, optional, required
 
@@ -101,6 +111,7 @@ def plan_train(request: dict[str, t.Any]) -> Plan:
     """Plan ``train``."""
     check_fields(request, ("project", "releases", "work", "parameters", "data"), "train")
     project, data, parameters = _project(request)
+    check_functions(project, ["build", *(["load_data"] if data.source == "project" else [])])
     environment, missing = library_versions(_LIBRARIES[project.framework])
     inputs = {
         "kind": "train",
@@ -130,6 +141,8 @@ def plan_compress(request: dict[str, t.Any]) -> Plan:
     check_applicable(parent, chosen)
     if "distill" in chosen and project is None:
         raise ModelError("request", "the method distill needs the field 'project': its code holds student()")
+    if "distill" in chosen and project is not None:
+        check_functions(project, ["student"])
     digest = _samples_or_data(request, data, f"compress of {parent['name']}")
     # Code and parameters matter only where the project's code is asked: for a student and for data of its own.
     asked = project is not None and data is not None and ("distill" in chosen or data.source == "project")
@@ -157,6 +170,7 @@ def plan_import(request: dict[str, t.Any]) -> Plan:
             "request", f"name: '{name}' must be lower-case letters, digits and inner dashes, at most 63 characters"
         )
     form = detect_format(model, optional(request, "format", str))
+    check_header(model, form)
     samples = required(request, "samples", str)
     environment, missing = library_versions(_LIBRARIES[_family(form)])
     content = tree_files(model) if os.path.isdir(model) else sha256_file(model)
@@ -217,10 +231,15 @@ def check_applicable(parent: Manifest, methods: list[str]) -> None:
     learned = [method for method in methods if method in ("prune", "distill")]
     if form in ("litert", "onnx", "savedmodel") and learned:
         raise ModelError(
-            "request", f"{learned[0]} needs a model that can still learn: give a keras release, this one is {form}"
+            "request",
+            f"{learned[0]} needs a model that can still learn: this one is {form}, give a keras release, or leave "
+            f"{learned[0]} out of methods",
         )
     if form == "skops" and "distill" in methods:
-        raise ModelError("request", "distill works on keras releases only: scikit-learn cannot learn from soft answers")
+        raise ModelError(
+            "request",
+            "distill works on keras releases only: scikit-learn cannot learn from soft labels: leave distill out of methods",
+        )
     earlier = (parent.get("compression") or {}).get("methods", [])
     for method in ("quantize", "float16"):
         if method in earlier and methods:
@@ -279,22 +298,71 @@ def detect_format(path: str, given: str | None) -> str:
     if given is not None:
         if given not in FORMATS:
             raise ModelError("request", f"format: '{given}' is not known{did_you_mean(given, FORMATS)}")
+        if os.path.isdir(path) != (given == "savedmodel"):
+            kind, other = ("directory", "file") if os.path.isdir(path) else ("file", "directory")
+            raise ModelError("release", f"the model {path} is a {kind}, but the format {given} is a {other}")
         return given
     if os.path.isdir(path):
         if os.path.isfile(os.path.join(path, "saved_model.pb")):
             return "savedmodel"
-        raise ModelError("release", f"the folder {path} is no SavedModel: it holds no saved_model.pb")
-    suffixes = {".keras": "keras", ".onnx": "onnx", ".tflite": "litert", ".skops": "skops"}
+        raise ModelError("release", f"the directory {path} is not a SavedModel: it holds no saved_model.pb")
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in (".pkl", ".pickle", ".joblib"):
-        raise ModelError(
-            "release", f"{path} is a pickle, which can run any code when loaded: save it with skops.io.dump"
-        )
-    if suffix not in suffixes:
-        raise ModelError(
-            "release", f"cannot tell the format of {path} by its name: give 'format', one of {', '.join(FORMATS)}"
-        )
-    return suffixes[suffix]
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    for suffixes, what in _FOREIGN.items():
+        if suffix in suffixes:
+            raise ModelError("release", f"{path} is {what}")
+    raise ModelError(
+        "release", f"the format of {path} does not show in its name: give 'format', one of {', '.join(FORMATS)}"
+    )
+
+
+_SUFFIXES = {".keras": "keras", ".onnx": "onnx", ".tflite": "litert", ".skops": "skops"}
+#: Suffixes of formats that are not read -> what they are, and which way leads here.
+_FOREIGN = {
+    (".pkl", ".pickle", ".joblib"): "a pickle, which can run any code when loaded: save it with skops.io.dump",
+    (".pt", ".pth", ".safetensors"): "a PyTorch file: export the model with torch.onnx.export",
+    (".h5", ".hdf5"): "in Keras's old format: load it with Keras and save it with model.save() as a .keras file",
+    (".pb",): "a TensorFlow graph: give the directory of a SavedModel, which holds saved_model.pb",
+    (".ort",): "in ONNX Runtime's own format: give the .onnx file that it was made from",
+}
+
+
+def check_header(path: str, form: str) -> None:
+    """Check that the file at *path* begins as one of the format *form* does.
+
+    It is read without a framework, so that check mode refuses what is not a model before the trainer is installed.
+
+    :raises ModelError: it does not (kind ``release``).
+    """
+    place = os.path.join(path, "saved_model.pb") if form == "savedmodel" else path
+    try:
+        with open(place, "rb") as stream:
+            head = stream.read(16)
+    except OSError as exc:
+        raise ModelError("release", f"cannot read the model {place}: {exc.strerror}") from exc
+    if not head:
+        raise ModelError("release", f"the model {place} is empty: copy it again")
+    if head.startswith(b"version https:/"):
+        raise ModelError("release", f"{place} is a Git LFS pointer, not the model: run git lfs pull")
+    if form in ("keras", "skops"):
+        member = {"keras": "config.json", "skops": "schema.json"}[form]
+        try:
+            with zipfile.ZipFile(place) as archive:
+                right = member in archive.namelist()
+        except (zipfile.BadZipFile, OSError, ValueError) as exc:
+            raise ModelError("release", f"{place} is not a {form} file: it is not a zip archive: {exc}") from exc
+        if not right:
+            raise ModelError("release", f"{place} is not a {form} file: it holds no {member}")
+    if form == "litert" and head[4:8] != b"TFL3":
+        raise ModelError("release", f"{place} is not a LiteRT file: it does not have the identifier TFL3")
+    if form in _FIRST_BYTES and head[0] not in _FIRST_BYTES[form]:
+        raise ModelError("release", f"{place} is not a valid {_NAMES[form]}: it does not begin as one")
+
+
+#: The first byte of a protocol buffer is the tag of its first field: that of each field of ModelProto and SavedModel.
+_FIRST_BYTES = {"onnx": b"\x08\x12\x1a\x22\x28\x32\x3a\x42\x72\xa2\xca\xd2", "savedmodel": b"\x08\x12"}
+_NAMES = {"onnx": "ONNX model", "savedmodel": "SavedModel"}
 
 
 def cached_evaluation(dest: str, digest: str) -> dict[str, t.Any] | None:
@@ -326,7 +394,9 @@ def _samples_or_data(request: dict[str, t.Any], data: DataSpec | None, doing: st
     if samples:
         return _samples_digest(samples)
     if data is None:
-        raise ModelError("request", f"{doing} needs data: give 'project', or 'samples' (an npz file with x and y)")
+        raise ModelError(
+            "request", f"{doing} needs data: give 'project', or 'samples' (an npz file with the arrays x and y)"
+        )
     return data_digest(data)
 
 

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 import typing as t
 
-from .errors import ModelError, first_line
+from .data import reshaped
+from .errors import ModelError, reason_of
 from .metrics import percentile_ms
 from .release import Manifest, model_path
 
@@ -41,11 +41,12 @@ class LitertPredictor:
             self._interpreter = Interpreter(model_content=model, num_threads=1)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as exc:
-            raise ModelError("release", f"LiteRT cannot load the model: {first_line(exc)}") from exc
+            raise ModelError("release", f"LiteRT cannot load the model: {reason_of(exc)}") from exc
         self.inputs = self._interpreter.get_input_details()
         self.outputs = self._interpreter.get_output_details()
         self._batch = 1
-        self._fixed = False
+        # Of a batch that the model fixes, resizing the input need not reach what follows.
+        self._fixed = bool(self.inputs) and list(self.inputs[0]["shape_signature"][:1]) == [1]
 
     def signatures(self) -> dict[str, t.Any]:
         """Return the model's signatures: key -> names of inputs and outputs."""
@@ -67,13 +68,24 @@ class LitertPredictor:
             try:
                 self._resize(len(x))
             except (ValueError, RuntimeError):
-                # Converted for one sample only: a reshape inside has the batch written into it.
-                self._fixed = True
-                self._resize(1)
-                return np.concatenate([self._answer(x[index : index + 1]) for index in range(len(x))])
-        self._interpreter.set_tensor(self.inputs[0]["index"], x)
-        self._interpreter.invoke()
-        return np.array(self._interpreter.get_tensor(self.outputs[0]["index"]), dtype=np.float32)
+                return self._one_by_one(x)
+        try:
+            self._interpreter.set_tensor(self.inputs[0]["index"], x)
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as exc:
+            if len(x) == 1:
+                raise ModelError("release", f"LiteRT cannot run the model: {reason_of(exc)}") from exc
+            return self._one_by_one(x)
+        outputs = np.array(self._interpreter.get_tensor(self.outputs[0]["index"]), dtype=np.float32)
+        return outputs if len(outputs) == len(x) or len(x) == 1 else self._one_by_one(x)
+
+    def _one_by_one(self, x: Floats) -> Floats:
+        """Run each sample by itself from now on: a batch of one is written into an operation inside."""
+        import numpy as np
+
+        self._fixed = True
+        self._resize(1)
+        return np.concatenate([self._answer(x[index : index + 1]) for index in range(len(x))])
 
     def _resize(self, batch: int) -> None:
         shape = [batch, *self.inputs[0]["shape"][1:]]
@@ -93,22 +105,56 @@ class OnnxPredictor:
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is reported by the exception
         try:
             self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as exc:
-            raise ModelError("release", f"ONNX Runtime cannot load the model: {first_line(exc)}") from exc
-        self._input = self.session.get_inputs()[0].name
+            raise ModelError("release", f"ONNX Runtime cannot load the model: {reason_of(exc)}") from exc
+        given = self.session.get_inputs()[0]
+        self._input = given.name
         self._output = output
+        self._step = check_batch(given.shape[0] if given.shape else None, f"the input '{given.name}'") or _BATCH
 
     def __call__(self, x: Floats) -> Floats:
         import numpy as np
 
+        # The step may become 1 on the way: see _answer().
+        parts, start = [], 0
+        while start < len(x):
+            part = x[start : start + self._step]
+            parts.append(self._answer(part))
+            start += len(part)
+        return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
+
+    def _answer(self, x: Floats) -> Floats:
+        import numpy as np
+
         try:
-            (answers,) = self.session.run([self._output], {self._input: x})
+            (outputs,) = self.session.run([self._output], {self._input: x})
         except Exception as exc:
-            raise ModelError("release", f"ONNX Runtime cannot run the model: {first_line(exc)}") from exc
-        return np.asarray(answers, dtype=np.float32)
+            if len(x) == 1:
+                raise ModelError("release", f"ONNX Runtime cannot run the model: {reason_of(exc)}") from exc
+            outputs = ()
+        if len(x) > 1 and len(outputs) != len(x):
+            # The input's batch is free, but a batch of one is written into an operation inside.
+            self._step = 1
+            return np.concatenate([self._answer(x[index : index + 1]) for index in range(len(x))])
+        return np.asarray(outputs, dtype=np.float32)
+
+
+def check_batch(size: t.Any, what: str) -> int | None:
+    """Return the number of samples a model's input takes at once: 1, or ``None`` for any number.
+
+    :param size: length of the input's first axis as its format gives it: a name, ``None`` or -1 stand for any.
+    :raises ModelError: it is fixed to more than one, which cannot be served (kind ``release``).
+    """
+    if not isinstance(size, int) or size < 0:
+        return None
+    if size != 1:
+        raise ModelError(
+            "release", f"{what} takes batches of {size} only: export the model with a free batch size, or 1"
+        )
+    return 1
 
 
 def open_predictor(release: str, manifest: Manifest) -> Predictor:
@@ -138,16 +184,12 @@ def open_predictor(release: str, manifest: Manifest) -> Predictor:
 
 
 def fit_samples(x: Floats, manifest: Manifest) -> Floats:
-    """Give the samples *x* the shape that the release's signature wants.
+    """Return the samples *x* in the shape of the release's signature.
 
     :raises ModelError: they do not fit (kind ``data``).
     """
     wanted = manifest["signature"]["inputs"][0]["shape"][1:]
-    if math.prod(x.shape[1:]) != math.prod(wanted):
-        raise ModelError(
-            "data", f"a sample has the shape {list(x.shape[1:])}, but release {manifest['name']} takes {wanted}"
-        )
-    return x.reshape(len(x), *wanted)
+    return t.cast("Floats", reshaped(x, wanted, f"release {manifest['name']} takes"))
 
 
 def latency_ms(predictor: Predictor, x: Floats, calls: int = 200, seconds: float = 3.0) -> dict[str, float]:

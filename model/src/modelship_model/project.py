@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib.util
 import os
@@ -12,7 +13,7 @@ import sys
 import types
 import typing as t
 
-from .errors import ModelError, blame_project, did_you_mean, first_line
+from .errors import ModelError, blame_project, did_you_mean, first_line, trimmed_traceback
 from .options import OPTIONS, check_methods, check_options
 
 Scalar = int | float | bool | str
@@ -43,6 +44,11 @@ class DataSpec:
     source: str
     test: float | int
     files: dict[str, tuple[str, str | None]]
+
+    @property
+    def local(self) -> bool:
+        """Whether the data can be read without a download and without running the project's code."""
+        return self.source != "project" and not any(is_url(place) for place, _sha256 in self.files.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +95,70 @@ def load_project(root: str) -> Project:
         raise ModelError("project", f"{path} is missing: a model project needs a model.yml (see model/examples)")
     try:
         with open(path, encoding="utf-8") as stream:
-            document = yaml.safe_load(stream)
+            loader = yaml.SafeLoader(stream)
+        try:
+            node = loader.get_single_node()
+            _refuse_duplicate_keys(node, path)
+            document = loader.construct_document(node) if node is not None else None
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark
         where = f" line {mark.line + 1} column {mark.column + 1}" if mark else ""
         raise ModelError("project", f"{path}{where}: not YAML: {exc.problem or exc.context}") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise ModelError("project", f"{path}: not YAML: {first_line(exc)}") from exc
+    except RecursionError as exc:
+        raise ModelError("project", f"{path}: nested too deeply: a model.yml has two levels") from exc
     return _Reader(path).project(root, document)
+
+
+def _refuse_duplicate_keys(root: t.Any, path: str) -> None:
+    """Refuse a mapping that holds a key twice, of which PyYAML would silently take the last.
+
+    What a merge (``<<``) brings in may be overridden: only keys that stand in the same mapping count.
+
+    :param root: root node of the composed document, or ``None``.
+    :raises ModelError: a key appears twice (kind ``project``); the message names both lines.
+    """
+    import yaml
+
+    nodes, seen = [root], set()
+    while nodes:
+        node = nodes.pop()
+        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if not isinstance(node, yaml.MappingNode):
+            nodes += node.value
+            continue
+        lines: dict[t.Any, int] = {}
+        for key, value in node.value:
+            nodes += [key, value]
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            # Compared as they are read: "on" and "true", or 1 and 0x1, are one key.
+            name, line = _scalar(key), key.start_mark.line + 1
+            if name in lines:
+                raise ModelError(
+                    "project",
+                    f"{path}: the key '{key.value}' appears twice, in line {lines[name]} and in line {line}: remove one",
+                )
+            lines[name] = line
+
+
+def _scalar(node: t.Any) -> t.Any:
+    """Return what a scalar YAML node is read as, with its type, since ``1`` and ``true`` are different keys."""
+    import yaml
+
+    loader = yaml.SafeLoader("")
+    try:
+        value = loader.construct_object(node)
+    except yaml.YAMLError:
+        value = node.value  # an unknown tag, which reading the document refuses with its line
+    finally:
+        loader.dispose()
+    return type(value).__name__, value
 
 
 class _Reader:
@@ -331,6 +393,36 @@ def load_code(project: Project) -> types.ModuleType:
     with blame_project(project.root, f"importing {path}"):
         spec.loader.exec_module(module)
     return module
+
+
+def check_functions(project: Project, names: t.Iterable[str]) -> None:
+    """Check that the project's code defines the functions *names*, without running it.
+
+    Code that may define them in ways that only running it tells is taken at its word.
+
+    :raises ModelError: it is not Python, or a function is missing (kind ``project``).
+    """
+    path = os.path.join(project.root, project.code)
+    try:
+        with open(path, "rb") as stream:
+            tree = ast.parse(stream.read(), path)
+    except (SyntaxError, ValueError) as exc:
+        trace = trimmed_traceback(exc, project.root)
+        line = f" line {exc.lineno}" if isinstance(exc, SyntaxError) and exc.lineno else ""
+        raise ModelError("project", f"{path}{line}: not Python: {first_line(exc)}", trace) from exc
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name):
+            found.add(node.id)
+    if found & {"*", "__getattr__", "globals", "exec", "setattr", "vars"}:
+        return
+    for name in names:
+        if name not in found:
+            raise ModelError("project", f"{path} has no function {name}(): write one")
 
 
 def project_function(project: Project, module: types.ModuleType, name: str) -> t.Callable[..., t.Any]:

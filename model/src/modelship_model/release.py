@@ -116,7 +116,7 @@ def open_release(path: str) -> Manifest:
     """
     path = os.path.abspath(path)
     manifest_path = os.path.join(path, "release.json")
-    remedy = "remove the folder and run again to make it anew"
+    remedy = "remove the directory and run again to make the release again"
     try:
         with open(manifest_path, "rb") as stream:
             data = stream.read()

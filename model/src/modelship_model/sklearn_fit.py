@@ -41,6 +41,10 @@ def train_sklearn(
         estimator = build(dict(plan.parameters), {**signature, "samples": len(data.x_train)})
     if not hasattr(estimator, "fit") or not hasattr(estimator, "get_params"):
         raise ModelError("project", f"build() must return a scikit-learn estimator, not {type(estimator).__name__}")
+    # Of the class: some have the method only once they are fitted.
+    kind = type(sklearn_models.final_step(estimator))
+    if not hasattr(kind, "predict_proba"):
+        raise ModelError("project", f"the {kind.__name__} of build() gives no probabilities: {sklearn_models.CALIBRATE}")
     _seed(estimator, seed_of(plan))
     flat = Dataset(_rows(data.x_train), data.y_train, _rows(data.x_test), data.y_test)
     last = sklearn_models.final_step(estimator)
@@ -114,13 +118,11 @@ def prune_estimator(
 
     :param options: as of :func:`modelship_model.tuning.prune`.
     :returns: curves, and the share of zeros reached.
-    :raises ModelError: the last step is no multi-layer perceptron (kind ``request``).
+    :raises ModelError: see :func:`check_prunable`.
     """
     import numpy as np
 
-    last = sklearn_models.final_step(estimator)
-    if not hasattr(last, "coefs_") or not hasattr(last, "partial_fit"):
-        raise ModelError("request", f"prune works on MLPClassifier, this release ends in {type(last).__name__}")
+    last = check_prunable(estimator)
     epochs = int(options["prune_epochs"])
     events.stage(f"pruning to {options['sparsity']:.0%} zeros, {epochs} epochs of fine-tuning")
     x = _before_last(estimator, _rows(data.x_train), None, fit=False)
@@ -150,6 +152,20 @@ def prune_estimator(
     forget_training(estimator)
     zeros = sum(int((weights == 0).sum()) for weights in last.coefs_) / sum(weights.size for weights in last.coefs_)
     return [{**row, "phase": "prune"} for row in report.curves], round(zeros, 4)
+
+
+def check_prunable(estimator: Estimator) -> Estimator:
+    """Return the last step of *estimator*, a multi-layer perceptron.
+
+    :raises ModelError: it is another estimator (kind ``request``).
+    """
+    last = sklearn_models.final_step(estimator)
+    if not hasattr(last, "coefs_") or not hasattr(last, "partial_fit"):
+        raise ModelError(
+            "request",
+            f"prune works on MLPClassifier, this release ends in {type(last).__name__}: leave prune out of methods",
+        )
+    return last
 
 
 def forget_training(estimator: Estimator) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ import tempfile
 import typing as t
 import zipfile
 
-from .errors import ModelError, first_line
+from .errors import ModelError, reason_of
 from .files import write_zip
 from .inspection import SKOPS_FUNCTIONS, SKOPS_TYPES, check_skops
 
@@ -79,7 +80,11 @@ def load(path: str) -> Estimator:
     try:
         return skops.io.load(path, trusted=sorted(SKOPS_TYPES | SKOPS_FUNCTIONS))
     except Exception as exc:
-        raise ModelError("release", f"skops cannot load {path}: {first_line(exc)}") from exc
+        raise ModelError("release", f"skops cannot load {path}: {reason_of(exc)}") from exc
+
+
+#: What to do about an estimator without probabilities.
+CALIBRATE = "wrap it in sklearn.calibration.CalibratedClassifierCV, which adds predict_proba()"
 
 
 def predict(estimator: Estimator, x: Floats) -> Floats:
@@ -89,7 +94,7 @@ def predict(estimator: Estimator, x: Floats) -> Floats:
     try:
         return np.asarray(estimator.predict_proba(x.reshape(len(x), -1)), dtype=np.float32)
     except AttributeError as exc:
-        raise ModelError("project", f"the estimator gives no probabilities: {first_line(exc)}") from exc
+        raise ModelError("project", f"the estimator gives no probabilities ({reason_of(exc)}): {CALIBRATE}") from exc
 
 
 def final_step(estimator: Estimator) -> Estimator:
@@ -127,29 +132,87 @@ def weights_digest(estimator: Estimator, folder: str) -> str:
 def to_onnx(estimator: Estimator, signature: Signature) -> bytes:
     """Convert to ONNX float32 with one input and the probabilities as its one output, by the signature's names.
 
-    :raises ModelError: skl2onnx has no converter for a part of it (kind ``project``).
+    :raises ModelError: skl2onnx does not convert a part of it (kind ``project``).
     """
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
     from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
 
     (given,), (answer,) = signature["inputs"], signature["outputs"]
-    last = final_step(estimator)
     try:
-        model = convert_sklearn(
-            estimator,
-            name=given["name"],
-            initial_types=[(given["name"], FloatTensorType([None, *given["shape"][1:]]))],
-            options={id(last): {"zipmap": False}},
-            target_opset=17,
-        )
-        outputs = [output.name for output in model.graph.output]
-        probabilities = "probabilities" if "probabilities" in outputs else outputs[-1]
+        with _plain_attributes():
+            model = convert_sklearn(
+                _convertible(estimator),
+                name=given["name"],
+                initial_types=[(given["name"], FloatTensorType([None, *given["shape"][1:]]))],
+                target_opset=17,
+            )
+        probabilities = _probabilities(model)
         model = select_model_inputs_outputs(model, [probabilities])
     except Exception as exc:
-        raise ModelError("project", f"the estimator cannot be converted to ONNX: {first_line(exc)}") from exc
+        raise ModelError(
+            "project",
+            f"the estimator cannot be converted to ONNX: {reason_of(exc)}: build() must return what skl2onnx converts",
+        ) from exc
     from .onnx_models import name_output, tidy
 
     name_output(model, probabilities, answer["name"], answer["shape"][-1])
     tidy(model)
     return t.cast(bytes, model.SerializeToString(deterministic=True))
+
+
+def _convertible(estimator: Estimator) -> Estimator:
+    """Return *estimator* less what its answers do not depend on and skl2onnx does not know.
+
+    Steps that pass everything on, the search around the estimator it found, and how a vote would shape ``transform()``.
+    """
+    import copy
+
+    if hasattr(estimator, "best_estimator_"):
+        return _convertible(estimator.best_estimator_)
+    if hasattr(estimator, "steps"):
+        kept = [(name, _convertible(step)) for name, step in estimator.steps if step not in (None, "passthrough")]
+        changed = copy.copy(estimator)
+        changed.steps = kept
+        return changed
+    if getattr(estimator, "flatten_transform", False):
+        changed = copy.copy(estimator)
+        changed.flatten_transform = False
+        return changed
+    return estimator
+
+
+def _probabilities(model: t.Any) -> str:
+    """Return the name of the tensor with the probabilities: skl2onnx makes a list of mappings of it for its callers.
+
+    (The option that would leave that out is refused for estimators inside of others.)
+    """
+    for node in model.graph.node:
+        if node.op_type == "ZipMap":
+            return str(node.input[0])
+    outputs = [output.name for output in model.graph.output]
+    return "probabilities" if "probabilities" in outputs else str(outputs[-1])
+
+
+@contextlib.contextmanager
+def _plain_attributes() -> t.Iterator[None]:
+    """Let skl2onnx write booleans, which protobuf refuses, as the integers that ONNX has for them.
+
+    The converter of histogram-based gradient boosting hands them on as scikit-learn keeps them.
+    """
+    import numpy as np
+    from skl2onnx.common import _container
+
+    make_node = _container.make_node
+
+    def with_integers(*arguments: t.Any, **attributes: t.Any) -> t.Any:
+        for name, value in attributes.items():
+            if isinstance(value, (list, tuple)) and any(isinstance(item, (bool, np.bool_)) for item in value):
+                attributes[name] = [int(item) if isinstance(item, (bool, np.bool_)) else item for item in value]
+        return make_node(*arguments, **attributes)
+
+    _container.make_node = with_integers
+    try:
+        yield
+    finally:
+        _container.make_node = make_node

@@ -50,11 +50,27 @@ def run(request: dict[str, t.Any], events: Events) -> dict[str, t.Any]:
         return {"release": existing}
     plan.check_libraries()
     project = t.cast(Project, plan.project)
+    whole_parameters(plan, project)
     folder = os.path.join(work, plan.inputs["digest"].removeprefix("sha256:"))
     with locked(os.path.join(folder, "lock"), "training these very inputs"):
         release = _train(plan, project, releases, work, folder, events)
     shutil.rmtree(folder, ignore_errors=True)
     return {"release": release}
+
+
+def check(request: dict[str, t.Any], events: Events) -> None:
+    """Check the data as ``train`` does; nothing is written, downloaded or run of the project's code.
+
+    :raises ModelError: what ``train`` would raise.
+    """
+    plan = plan_train(request)
+    project = t.cast(Project, plan.project)
+    assert plan.data is not None, "plan_train() always reads the data's description"
+    whole_parameters(plan, project)
+    if plan.data.local:
+        events.stage(f"loading data ({plan.data.source})")
+        count = len(project.labels) if project.labels else None
+        load_dataset(plan.data, project, plan.parameters, "", count)
 
 
 def _train(plan: Plan, project: Project, releases: str, work: str, folder: str, events: Events) -> dict[str, t.Any]:
@@ -127,6 +143,17 @@ def whole_parameter(plan: Plan, name: str, default: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ModelError("parameter", f"parameter '{name}' must be a whole number of at least 1, not {value!r}")
     return value
+
+
+def whole_parameters(plan: Plan, project: Project) -> None:
+    """Check the parameters that the training itself reads, before data is loaded.
+
+    :raises ModelError: one is wrong (kind ``parameter``).
+    """
+    seed_of(plan)
+    if project.framework == "keras":
+        whole_parameter(plan, "epochs", 10)
+        whole_parameter(plan, "batch_size", 32)
 
 
 def seed_of(plan: Plan) -> int:

@@ -15,6 +15,7 @@ import os
 import typing as t
 
 from .._core.errors import ModelshipError
+from .._core.unique_keys import DuplicateKeyError, refuse_duplicate_keys, unique_object
 
 Entry = dict[str, t.Any]
 
@@ -131,9 +132,11 @@ def _read(path: str) -> Entry:
     text = read_bytes(path, "kubeconfig")
     if text.lstrip()[:1] == b"{":
         try:
-            document = json.loads(text)
+            document = json.loads(text, object_pairs_hook=unique_object)
+        except DuplicateKeyError as exc:
+            raise wrong(f"{path}: {exc}: remove one") from exc
         except ValueError as exc:
-            raise wrong(f"{path} is no kubeconfig: {exc}") from exc
+            raise wrong(f"{path} is not a kubeconfig: {exc}") from exc
     else:
         document = _yaml(path, text)
     if not isinstance(document, dict):
@@ -149,10 +152,19 @@ def _yaml(path: str, text: bytes) -> t.Any:
             f"reading {path} needs PyYAML in the Python that runs the module: install it, or give kubeconfig as JSON or "
             "as a mapping"
         ) from exc
+    loader: t.Any = None
     try:
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # both are safe loaders
+        node = loader.get_single_node()
+        refuse_duplicate_keys(node)
+        return loader.construct_document(node) if node is not None else None
+    except DuplicateKeyError as exc:
+        raise wrong(f"{path}: {exc}: remove one") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise wrong(f"{path} is no kubeconfig: {' '.join(_without_content(exc).split())}") from exc
+    finally:
+        if loader is not None:
+            loader.dispose()
 
 
 def _without_content(exc: Exception) -> str:

@@ -46,10 +46,18 @@ def compress(parameters: dict[str, t.Any], context: Context) -> Outcome:
     if not made.exists:
         return made.outcome(gates=[])
     judged = gates.judge(wanted, measured(made.release))
-    gates.enforce(judged, f"release {made.release['digest']}", changed=made.changed, release=made.release)
+    without = "".join(f" ({line})" for line in skipped(made.release))
+    gates.enforce(judged, f"release {made.release['digest']}{without}", changed=made.changed, release=made.release)
     for line in gates.table(judged) if judged and made.changed else []:
         context.progress.step(line)
+    made.message += "".join(f"; {line}" for line in skipped(made.release))
     return made.outcome(gates=judged)
+
+
+def skipped(release: t.Mapping[str, t.Any]) -> list[str]:
+    """Return one line for each method that does not apply to the release's model, such as ``quantize was skipped: …``."""
+    reasons = (release["compression"] or {}).get("skipped") or {}
+    return [f"{method} was skipped: {reason}" for method, reason in reasons.items()]
 
 
 def measured(release: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

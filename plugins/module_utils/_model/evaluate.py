@@ -63,7 +63,10 @@ def evaluate(parameters: dict[str, t.Any], context: Context) -> Outcome:
     elif context.check:
         difference.add("evaluation", _numbers(before) or None, release.UNKNOWN)
         message = f"release {subject['digest'][:19]} was not evaluated on this data: it would be"
-        return Outcome(True, _nothing(), difference, message, making.trainer_lacks(trainer, plan))
+        warnings = making.trainer_lacks(trainer, plan)
+        if not warnings:
+            making.preflight(trainer, "evaluate", request)
+        return Outcome(True, _nothing(), difference, message, warnings)
     else:
         answer = _run(trainer, request, context)
     evaluation = answer["evaluation"]

@@ -114,7 +114,8 @@ def enforce(judged: list[Gate], what: str, **details: t.Any) -> None:
 
 def _reason(gate: Gate) -> str:
     if gate["value"] is None:
-        return f"{gate['gate']} was not measured and must be {gate['direction']} {_text(gate['limit'])}"
+        why = " (that takes samples with labels)" if gate["gate"] in _SHARES else ""
+        return f"{gate['gate']} was not measured{why} and must be {gate['direction']} {_text(gate['limit'])}"
     return f"{gate['gate']} is {_text(gate['value'])} and must be {gate['direction']} {_text(gate['limit'])}"
 
 

@@ -88,6 +88,8 @@ def make(trainer: Trainer, job: Job, context: Context, pending: str = "") -> Mad
         release.compare_results(before, None, difference)
         message = f"{reason}: a release would be {job.past}"
         warnings = trainer_lacks(trainer, plan)
+        if not warnings:
+            preflight(trainer, job.command, job.request)
         return Made(release.predicted(job.kind, plan), True, False, difference, message, plan, warnings)
 
     context.progress.step(reason)
@@ -139,6 +141,14 @@ def ask(trainer: Trainer, command: str, request: t.Mapping[str, t.Any]) -> dict[
             kind="environment",
         )
     return plan
+
+
+def preflight(trainer: Trainer, command: str, request: t.Mapping[str, t.Any]) -> None:
+    """Have the model side check what *command* checks before it acts, for check mode; nothing is written.
+
+    :raises ModelshipError: what the command would raise, with the same message.
+    """
+    trainer.call("check", {**request, "command": command})
 
 
 def _made(answer: t.Any) -> dict[str, t.Any]:

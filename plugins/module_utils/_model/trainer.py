@@ -103,7 +103,7 @@ class Trainer:
             raise ModelshipError(f"the request to {command} has no JSON form: {exc}", kind="request") from exc
         except ModelshipError as exc:
             if exc.kind in ("timeout", "interrupted"):
-                exc.message = f"{command} was {exc.message}; run again to continue"
+                exc.message = f"{command} was {exc.message}; {_again(command, exc.kind)}"
             raise
         if confined and (failed := confinement.failure(finished.code, finished.log)):
             if failed.kind == "start":
@@ -160,7 +160,7 @@ class Trainer:
             name = _signal_name(-finished.code)
             hint = " (perhaps the machine ran out of memory)" if name == "SIGKILL" else ""
             return ModelshipError(
-                f"{command} was ended by {name}{hint}: run again to continue from its last checkpoint",
+                f"{command} was ended by {name}{hint}: {_again(command, 'crash')}",
                 kind="crash",
                 log=log,
             )
@@ -178,6 +178,13 @@ class Trainer:
             kind="crash",
             log=log,
         )
+
+
+def _again(command: str, kind: str) -> str:
+    """Return what to do about a command that did not end; only training has checkpoints to continue from."""
+    if command == "train":
+        return "run again to continue from its last checkpoint"
+    return "give a longer timeout and run again" if kind == "timeout" else "run again"
 
 
 def _parse(line: bytes) -> Event | None:

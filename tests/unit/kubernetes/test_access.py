@@ -510,6 +510,23 @@ def test_a_kubeconfig_that_may_not_be_seen_is_not_reported_as_missing(tmp_path: 
             load_access({"kubeconfig": str(file)})
     finally:
         os.seteuid(0)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "users: []\nclusters: []\nusers:\n- user: {token: hunter22}\n",
+            "'users' appears twice, in line 1 and in line 3",
+        ),
+        ("users:\n- user:\n    token: hunter22\n    token: b\n", "'token' appears twice, in line 3 and in line 4"),
+        ('{"users": [], "users": [{"user": {"token": "hunter22"}}]}', "'users' appears twice in one object"),
+    ],
+)
+def test_a_kubeconfig_with_a_duplicate_key_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "config"
+    file.write_text(text)
+    with pytest.raises(ModelshipError, match=f"{file}: the key {message}: remove one") as caught:
+        load_access({"kubeconfig": str(file)})
+    assert "hunter22" not in caught.value.message
 
 
 def test_certificates_that_cannot_be_used(pki: Pki) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from modelship_model import cli, planning
-from modelship_model.errors import ModelError
+from modelship_model.errors import ModelError, reason_of
 from modelship_model.events import Events
 from modelship_model.release import Draft, find_release, open_release
 
@@ -46,7 +46,7 @@ def test_only_what_decides_a_release_changes_its_inputs(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        (lambda folder: folder.write("project.py", "# other"), "code"),
+        (lambda folder: folder.write("project.py", "def build(*_): return 1"), "code"),
         (lambda folder: folder.write("helpers/more.py", ""), "code"),
         (lambda folder: folder.edit('["no", "yes"]', '["nay", "yes"]'), "code"),
         (lambda folder: folder.edit("range: [0, 255]", "range: [0, 1]"), "code"),
@@ -144,7 +144,8 @@ def test_compression_is_planned_by_its_parent(folder: Folder) -> None:
     assert answer["inputs"]["code"] is None  # a change of the code changes the parent, not this
     assert plan(methods=[])["inputs"]["options"] == {"methods": []}
     with pytest.raises(
-        ModelError, match="prune needs a model that can still learn: give a keras release, this one is onnx"
+        ModelError,
+        match="prune needs a model that can still learn: this one is onnx, give a keras release, or leave prune out",
     ):
         plan()  # model.yml says prune, quantize
     with pytest.raises(ModelError, match="compress: unknown field 'method'; did you mean 'methods'"):
@@ -161,7 +162,7 @@ def test_quantizing_twice_is_refused(folder: Folder) -> None:
     ("name", "words"),
     [
         ("model.pkl", "is a pickle, which can run any code"),
-        ("model.bin", "cannot tell the format"),
+        ("model.bin", "does not show in its name: give 'format'"),
         ("absent.onnx", "does not exist"),
     ],
 )
@@ -228,3 +229,58 @@ def test_a_missing_library_is_named_with_the_interpreter(folder: Folder) -> None
     assert sys.executable in events[-1]["message"]
     assert found[0] in events[-1]["message"]
     assert "trainer.txt" in events[-1]["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("model.onnx", b"", "is empty"),
+        ("model.onnx", b"hello", "is not a valid ONNX model"),
+        ("model.onnx", b"version https://git-lfs.github.com/spec/v1", "run git lfs pull"),
+        ("model.tflite", b"\x08\x08", "is not a LiteRT file"),
+        ("model.keras", b"\x89HDF\r\n", "is not a keras file: it is not a zip archive"),
+        ("model.skops", b"cos\nsystem\n", "is not a skops file"),
+        ("saved/saved_model.pb", b"text", "is not a valid SavedModel"),
+    ],
+)
+def test_a_file_of_another_format_is_refused_by_its_header(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    (tmp_path / "samples.npz").write_bytes(b"not read")
+    model = path.parent if path.name == "saved_model.pb" else path
+    with pytest.raises(ModelError, match=words) as caught:
+        planning.plan_import({"model": str(model), "name": "m", "samples": str(tmp_path / "samples.npz")})
+    assert caught.value.kind == "release"
+
+
+@pytest.mark.parametrize(("form", "name"), [("savedmodel", "file.onnx"), ("onnx", "directory")])
+def test_a_file_for_a_directory_is_named(tmp_path: Path, form: str, name: str) -> None:
+    (tmp_path / "file.onnx").write_bytes(b"x")
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(ModelError, match=f"but the format {form} is a"):
+        planning.detect_format(str(tmp_path / name), form)
+
+
+def test_the_advice_of_libraries_is_left_out_of_their_reasons() -> None:
+    class ToldError(Exception):
+        pass
+
+    def reason(text: str) -> str:
+        return reason_of(ToldError(text))
+
+    assert reason("It failed. If you trust the file, pass allow_pickle=True. It is bad.") == "It failed. It is bad."
+    assert reason("No converter. You may raise an issue at https://example.org/x.") == "No converter."
+    assert reason("Please upgrade") == "ToldError"
+    assert reason("first line\nsecond") == "first line"
+
+
+def test_the_lock_file_that_a_missing_library_is_installed_from_exists() -> None:
+    message = cli.missing_library(ImportError("missing: keras", name="keras"))
+    command = message.split("): run ", 1)[1].split(", or name")[0].split()
+    assert command[:4] == [sys.executable, "-m", "pip", "install"]
+    lock = Path(command[-1])
+    assert lock.is_file()
+    assert "--hash=sha256:" in lock.read_text()

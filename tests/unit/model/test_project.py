@@ -8,7 +8,7 @@ import pytest
 
 from modelship_model.errors import ModelError
 from modelship_model.options import check_methods, check_options, effective_options
-from modelship_model.project import load_code, load_project, override_parameters, parse_data
+from modelship_model.project import check_functions, load_code, load_project, override_parameters, parse_data
 
 if t.TYPE_CHECKING:
     from .conftest import Folder
@@ -59,6 +59,46 @@ def test_a_wrong_model_yml_is_named_in_one_line(folder: Folder, old: str, new: s
     assert caught.value.message.startswith(str(folder.root / "model.yml"))
     assert words in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "framework: sklearn",
+            "framework: sklearn\nname: other",
+            "'name' appears twice, in line 1 and in line 3: remove one",
+        ),
+        ("{accuracy: 0.9}", "{accuracy: 0.9, accuracy: 0.5}", "'accuracy' appears twice, in line 9 and in line 9"),
+        ("seed: 1", "seed: 1, seed: 1", "'seed' appears twice"),
+        ("seed: 1", '"seed": 1, seed: 2', "'seed' appears twice"),
+        ("path: data.npz", "path: a.npz, path: data.npz", "'path' appears twice"),
+        ("seed: 1", "on: 1, true: 2", "'true' appears twice"),  # YAML 1.1 reads both as one key
+    ],
+)
+def test_a_duplicate_key_is_refused_with_both_lines(folder: Folder, old: str, new: str, words: str) -> None:
+    folder.edit(old, new)
+    with pytest.raises(ModelError) as caught:
+        load_project(str(folder.root))
+    assert caught.value.kind == "project"
+    assert words in caught.value.message
+
+
+def test_a_key_that_overrides_a_merged_one_is_not_a_duplicate(folder: Folder) -> None:
+    folder.edit("{epochs: 3, ", "{<<: {epochs: 9, momentum: 0.5}, epochs: 3, ")
+    assert load_project(str(folder.root)).parameters["epochs"] == 3
+    folder.edit("seed: 1", "1: 1, true: 1")
+    with pytest.raises(ModelError, match=r"parameters\.1 must be"):  # not taken for one key
+        load_project(str(folder.root))
+
+
+def test_an_empty_or_endlessly_nested_model_yml_is_named(folder: Folder) -> None:
+    folder.write("model.yml", "")
+    with pytest.raises(ModelError, match="the file must be a mapping, not None"):
+        load_project(str(folder.root))
+    folder.write("model.yml", "name: " + "[" * 5000)
+    with pytest.raises(ModelError, match=r"model\.yml: nested too deeply"):
+        load_project(str(folder.root))
 
 
 def test_a_missing_model_yml_is_named(folder: Folder) -> None:
@@ -143,3 +183,34 @@ def test_idx_files_may_be_urls_with_their_sha256() -> None:
     )
     assert spec.files == {"images": ("https://example.org/i.gz", digest), "labels": ("/p/l.gz", None)}
     assert spec.test == 0.2
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def build(parameters, signature): ...",
+        "from helpers import make as build",
+        "import helpers\nbuild = helpers.make",
+        "if True:\n    def build(*_): ...",
+        "from helpers import *",
+        "globals()['build'] = 1",
+    ],
+)
+def test_a_function_is_found_without_running_the_code(folder: Folder, code: str) -> None:
+    folder.write("project.py", f"{code}\nraise RuntimeError")
+    check_functions(load_project(str(folder.root)), ["build"])
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("def biuld(*_): ...", r"project\.py has no function build\(\): write one"),
+        ("x = 1\ndef build(:", r"project\.py line 2: not Python: "),
+        ("\0", "not Python"),
+    ],
+)
+def test_a_missing_function_is_named_before_data_is_read(folder: Folder, code: str, words: str) -> None:
+    folder.write("project.py", code)
+    with pytest.raises(ModelError, match=words) as caught:
+        folder.plan()
+    assert caught.value.kind == "project"

@@ -131,3 +131,26 @@ def test_pictures_join_equal_pixels() -> None:
 )
 def test_sizes_are_written_as_people_do(size: int, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_the_page_tells_what_was_skipped_and_that_accuracy_was_not_measured() -> None:
+    compression = {
+        **manifest()["compression"],
+        "methods": [],
+        "parent_accuracy": None,
+        "accuracy_drop": None,
+        "agreement": 0.875,
+        "skipped": {"quantize": "no <weights>"},
+    }
+    text = page(compression=compression, metrics={"samples": 4})
+    assert "quantize skipped" in text
+    assert "no &lt;weights&gt;" in text
+    assert "87.50%" in text
+    assert "not measured: the samples had no labels" in text
+
+
+@pytest.mark.parametrize(
+    ("shape", "drawn"), [((8, 8), True), ((8, 8, 1), True), ((8, 8, 3), True), ((8, 2), False), ((8,), False)]
+)
+def test_samples_that_are_images_are_drawn(shape: tuple[int, ...], drawn: bool) -> None:
+    assert bool(charts.sample_picture(np.ones(shape, dtype=np.float32), 0.0, 1.0)) == drawn

@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._model import gates
-from ansible_collections.modelship.core.plugins.module_utils._model.compress import measured
+from ansible_collections.modelship.core.plugins.module_utils._model.compress import measured, skipped
 
 
 def verdict(name: str, limit: float, value: t.Any) -> str:
@@ -106,3 +106,16 @@ def test_only_a_compressed_release_can_have_lost_accuracy() -> None:
     }
     compression = {"accuracy_drop": None, "size_ratio": 0.3}
     assert measured({"compression": compression, "size": 5})["accuracy_drop"] is None
+
+
+def test_a_gate_on_accuracy_without_labels_fails_and_says_what_it_takes() -> None:
+    judged = gates.judge({"accuracy_drop": 0.01}, {"accuracy_drop": None})
+    with pytest.raises(ModelshipError, match=r"accuracy_drop was not measured \(that takes samples with labels\)"):
+        gates.enforce(judged, "release sha256:00")
+
+
+def test_what_was_skipped_is_one_line_for_each_method() -> None:
+    assert skipped({"compression": None}) == []
+    assert skipped({"compression": {"methods": ["quantize"]}}) == []
+    found = skipped({"compression": {"methods": [], "skipped": {"quantize": "the model has no weights"}}})
+    assert found == ["quantize was skipped: the model has no weights"]

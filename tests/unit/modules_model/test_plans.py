@@ -21,6 +21,8 @@ from ansible_collections.modelship.core.plugins.module_utils._model import compr
 from ansible_collections.modelship.core.plugins.module_utils._model.trainer import Trainer
 from modelship_model.release import Draft
 
+from .conftest import MakeTrainer
+
 SOURCE = Path(__file__).resolve().parents[3] / "model" / "src"
 CHECK, ACT = Context(check=True), Context()
 
@@ -271,7 +273,7 @@ def test_the_reason_is_a_step_of_its_own(house: House, tmp_path: Path) -> None:
 
 
 def test_an_import_is_planned_and_bad_names_are_refused(house: House, tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"a model")
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x08 begins as a model")
     (tmp_path / "samples.npz").write_bytes(b"samples")
     options = {
         "model": str(tmp_path / "model.onnx"),
@@ -406,3 +408,43 @@ def test_the_evaluation_of_another_release_is_not_taken(house: House) -> None:
     outcome = house.evaluate(house.trained(parameters={"epochs": 3}))
     assert outcome.changed
     assert before(outcome)["evaluation"] == {"accuracy": 0.93, "loss": 0.2, "samples": 100}
+
+
+# --- check mode ---
+
+#: A model side whose plan is complete, and whose check refuses the request.
+REFUSES = """
+command = sys.argv[1]
+sys.stdin.read()
+plan = {"name": "m", "inputs": {}, "existing": None, "latest": None, "missing": MISSING}
+if command == "plan":
+    say(event="result", result=plan)
+else:
+    say(event="error", kind="release", message=f"{command} refuses it")
+"""
+
+
+@pytest.mark.parametrize("module", ["train", "import", "compress", "evaluate"])
+def test_check_mode_gives_the_refusal_of_the_run(
+    house: House, scripted: MakeTrainer, tmp_path: Path, module: str
+) -> None:
+    for name in ("model.onnx", "samples.npz"):
+        (tmp_path / name).write_bytes(b"x")
+    release = house.trained()
+
+    def run(missing: list[str]) -> Outcome:
+        trainer = scripted(REFUSES.replace("MISSING", repr(missing)))
+        found = {"trainer_python": trainer.python, "trainer_path": trainer.path}
+        if module == "import":
+            paths = {"model": str(tmp_path / "model.onnx"), "samples": str(tmp_path / "samples.npz")}
+            names = {"name": "m", "format": None, "labels": None, "input": None, "output": None}
+            return importing.import_model({**house.options(), **paths, **names, **found}, CHECK)
+        if module == "train":
+            return house.train(**found)
+        return house.compress(release, **found) if module == "compress" else house.evaluate(release, **found)
+
+    refused = failure(lambda: run([]))
+    assert (refused.kind, refused.message) == ("release", "check refuses it")
+    foreseen = run(["keras"])  # an earlier task may still install it
+    assert foreseen.changed
+    assert any("does not have keras yet" in warning for warning in foreseen.warnings)

@@ -196,6 +196,21 @@ def test_missing_paths_say_what_to_install(tmp_path: Path) -> None:
     assert "contains no modelship_model" in failure(trainer).message
 
 
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ("train", "run again to continue from its last checkpoint"),
+        ("import", "give a longer timeout and run again"),  # it has no checkpoint
+    ],
+)
+def test_what_to_do_after_the_time_limit_depends_on_checkpoints(
+    scripted: MakeTrainer, command: str, advice: str
+) -> None:
+    with pytest.raises(ModelshipError) as caught:
+        scripted("time.sleep(600)", timeout=0.5).call(command, {})
+    assert caught.value.message == f"{command} was stopped after 0.5 s, the limit set by timeout; {advice}"
+
+
 def test_the_time_limit_ends_the_whole_process_group(scripted: MakeTrainer, tmp_path: Path) -> None:
     trainer = scripted(
         f"""

@@ -175,7 +175,7 @@ def _cut(label: str) -> str:
 
 
 def sample_picture(sample: t.Any, low: float, high: float) -> str:
-    """Draw a sample of shape ``(height, width, 1 or 3)`` as SVG; empty for samples that are no pictures.
+    """Draw a sample of shape ``(height, width)`` or ``(height, width, 1 or 3)`` as SVG; empty for other samples.
 
     Runs of equal pixels in a row become one rectangle, of 17 shades of grey a channel: a few kilobytes a picture.
     """
@@ -183,6 +183,8 @@ def sample_picture(sample: t.Any, low: float, high: float) -> str:
     if len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0] and shape[0] >= 64:
         side = math.isqrt(shape[0])
         sample, shape = sample.reshape(side, side, 1), (side, side, 1)
+    if len(shape) == 2 and min(shape) >= 8:
+        sample, shape = sample[..., None], (*shape, 1)
     if len(shape) != 3 or shape[2] not in (1, 3) or shape[0] * shape[1] > 64 * 64:
         return ""
     rows, columns = shape[0], shape[1]

@@ -87,12 +87,19 @@ def _tiles(manifest: dict[str, t.Any], evaluation: dict[str, t.Any]) -> str:
         _tile("Model", _unit(size_text(manifest["model"]["size"])), _size_note(compression)),
     ]
     if compression:
-        drop = compression["accuracy_drop"] * 100
-        word = "points lost" if drop > 0 else "points gained" if drop < 0 else "points lost"
-        tiles.append(_tile("By compression", f"{abs(drop):.2f}", f"{word}, from {compression['parent_accuracy']:.2%}"))
+        tiles.append(_compression_tile(compression))
     note = f"median; 99 of 100 within {_milliseconds(latency['p99'])}"
     tiles.append(_tile("One answer", _unit(_milliseconds(latency["p50"])), note))
     return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _compression_tile(compression: dict[str, t.Any]) -> str:
+    if compression["accuracy_drop"] is None:
+        agreement = f"{compression['agreement']:.2%}"
+        return _tile("By compression", agreement, "of the classes kept; its samples had no labels")
+    drop = compression["accuracy_drop"] * 100
+    word = "points gained" if drop < 0 else "points lost"
+    return _tile("By compression", f"{abs(drop):.2f}", f"{word}, from {compression['parent_accuracy']:.2%}")
 
 
 def _tile(name: str, value: str, note: str) -> str:
@@ -183,9 +190,13 @@ def _compression(manifest: dict[str, t.Any]) -> str:
     facts = manifest.get("compression")
     if not facts:
         return ""
+    accuracy = "not measured: the samples had no labels"
+    if facts["parent_accuracy"] is not None:
+        accuracy = f"{facts['parent_accuracy']:.2%} before, {manifest['metrics']['accuracy']:.2%} after"
     rows = [
         ("methods", ", ".join(facts["methods"]) or "none: converted only"),
-        ("accuracy", f"{facts['parent_accuracy']:.2%} before, {manifest['metrics']['accuracy']:.2%} after"),
+        *((f"{method} skipped", html.escape(reason)) for method, reason in facts.get("skipped", {}).items()),
+        ("accuracy", accuracy),
         ("size", f"{size_text(facts['reference_size'])} before, {size_text(manifest['model']['size'])} after"),
         ("gzipped", f"{size_text(facts['reference_gzip_size'])} before, {size_text(facts['gzip_size'])} after"),
     ]
