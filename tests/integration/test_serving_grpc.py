@@ -192,7 +192,7 @@ def test_bad_input_is_named_as_by_rest(both: Both, images: Any, datatype: str, n
     if not np.isnan(images).any():
         inputs[0]["data"] = images.reshape(-1).tolist()
         rest = both.server.call("POST", "/v2/models/tiny/infer", {"inputs": inputs})
-        assert (rest.status, rest.json["error"]) == (422, text)
+        assert (rest.status, rest.json["error"]) == (400, text)
 
 
 def request(**more: Any) -> Any:

@@ -36,7 +36,7 @@ class Route(t.NamedTuple):
     public: bool = False
 
 
-#: Statuses by reason. 503 and 504 are not among them: whoever raises one of those counts it, knowing why.
+#: Statuses by reason, where the error gives none. 503 and 504 are missing: whoever raises one of those counts it, knowing why.
 _REASONS = {
     400: "malformed",
     401: "unauthenticated",
@@ -48,7 +48,6 @@ _REASONS = {
     414: "malformed",
     415: "media_type",
     417: "malformed",
-    422: "invalid",
     429: "rate_limited",
     431: "malformed",
     499: "client_left",
@@ -222,7 +221,7 @@ class App:
             )
             error = RequestError(500, "internal error")
         status = error.status
-        if reason := _REASONS.get(status):
+        if reason := error.reason or _REASONS.get(status):
             self._row.rejected(reason)
         headers = () if error.header is None else (error.header,)
         if status >= 500 and not self._context.draining:

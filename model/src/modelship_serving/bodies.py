@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import zlib
 
-from .errors import RequestError
+from .errors import InvalidInputError, RequestError
 from .http import Request, Response
 
 #: Media types of a JSON body; the second is what ``curl -d`` sends when told nothing.
@@ -95,7 +95,7 @@ def _choose(accepted: str) -> str | None:
 def form_file(request: Request, body: bytes) -> tuple[str, bytes]:
     """Return the name and the content of the one file in a ``multipart/form-data`` body (RFC 7578).
 
-    :raises RequestError: 400, no such body; 422, no file or several.
+    :raises RequestError: 400, not such a body, no file or several.
     """
     boundary = _parameter(request.headers.get("content-type", ""), "boundary")
     if not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
@@ -112,11 +112,11 @@ def form_file(request: Request, body: bytes) -> tuple[str, bytes]:
             break
         start, count = found.end(), count + 1
         if count > _MOST_PARTS:
-            raise RequestError(422, f"body: more than {_MOST_PARTS} parts in the form")
+            raise InvalidInputError(f"body: more than {_MOST_PARTS} parts in the form")
     else:
         raise RequestError(400, "body: not a whole multipart/form-data body")
     if len(files) != 1:
-        raise RequestError(422, f"body: expected one picture in the form, got {len(files)}")
+        raise InvalidInputError(f"body: expected one picture in the form, got {len(files)}")
     return files[0]
 
 

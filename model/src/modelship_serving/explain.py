@@ -21,7 +21,7 @@ import numpy as np
 
 from .bodies import content, form_file, is_json, media_type, query_value, unexpected_type
 from .context import Context
-from .errors import RequestError
+from .errors import InvalidInputError, RequestError
 from .http import Handler, Request, Response
 from .images import INVERT, MEDIA_TYPES, Picture, image_inputs, one_of, picture_of, to_pixels
 from .simple import Simple, answer_output, no_number
@@ -51,8 +51,8 @@ class Explainer:
     async def answer(self, request: Request) -> Response:
         """Answer one request: a JSON body as for /predict with one sample, or a picture.
 
-        :raises RequestError: 503, another explanation is being made; 422, no picture model, or the input does not fit;
-            400, an unknown option; 404, no such version.
+        :raises RequestError: 503, another explanation is being made; 400, not an image classifier, the input does not fit, or
+            an unknown option; 404, no such version.
         """
         method = one_of(request.query, "method", METHODS)
         one_of(request.query, "invert", INVERT)
@@ -126,7 +126,7 @@ def explainable(model: t.Any) -> str:
 def _explainable(model: t.Any) -> Picture:
     why = explainable(model)
     if why:
-        raise RequestError(422, f"explain: {why}")
+        raise InvalidInputError(f"explain: {why}")
     return t.cast(Picture, picture_of(model.fields[0]))
 
 
@@ -137,7 +137,7 @@ async def _sample(request: Request, model: t.Any, limit: int) -> Array:
     if is_json(media):
         arrays, count = Simple(model).read(body)
         if (count or 1) != 1:
-            raise RequestError(422, f"instances: one sample at a time can be explained, got {count}")
+            raise InvalidInputError(f"instances: one sample at a time can be explained, got {count}")
         return arrays[0]
     if media == "multipart/form-data":
         _name, body = form_file(request, body)

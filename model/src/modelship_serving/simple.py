@@ -13,7 +13,7 @@ from . import metrics
 from .app import Route
 from .bodies import compressed, content, form_file, is_json, media_type, query_value, unexpected_type
 from .context import Context
-from .errors import RequestError
+from .errors import InvalidInputError, RequestError
 from .http import Request, Response
 from .model import Model
 from .tensors import Array, Field
@@ -104,7 +104,7 @@ class Simple:
     def answer(self, request: Request) -> Response | Awaitable[Response]:
         """Answer one request, at once where the model runs at once.
 
-        :raises RequestError: 400 for what is not a JSON object, 413, 415, 422 for what does not fit the signature.
+        :raises RequestError: 400 for what is not a JSON object or does not fit the signature, 413, 415.
         """
         header = request.headers.get
         if header("content-type") not in _USUAL_TYPES and not is_json(media := media_type(request)):
@@ -176,16 +176,16 @@ class Simple:
             return [self._column(field, [request[field.name]], [field.name]) for field in self._fields], None
         if len(request) > 1:
             other = next(name for name in request if name != "instances")
-            raise RequestError(422, f"{other}: not allowed beside 'instances'")
+            raise InvalidInputError(f"{other}: not allowed beside 'instances'")
         instances = request["instances"]
         if type(instances) is not list or not instances:
-            raise RequestError(422, "instances: expected a non-empty array of samples")
+            raise InvalidInputError("instances: expected a non-empty array of samples")
         if self._single is not None and type(instances[0]) is not dict:
             places = [f"instances[{i}]" for i in range(len(instances))]
             return [self._column(self._single, instances, places)], len(instances)
         for i, instance in enumerate(instances):
             if type(instance) is not dict:
-                raise RequestError(422, f"instances[{i}]: expected an object with {self._names()}")
+                raise InvalidInputError(f"instances[{i}]: expected an object with {self._names()}")
             self._check_names(instance, f"instances[{i}].")
         return [
             self._column(
@@ -209,11 +209,11 @@ class Simple:
         for field in self._fields:
             if field.name not in request:
                 got = ", ".join(f"'{name[:40]}'" for name in list(request)[:5]) or "nothing"
-                raise RequestError(422, f"{where}{field.name}: missing, expected {field.describe()}; got {got}")
+                raise InvalidInputError(f"{where}{field.name}: missing, expected {field.describe()}; got {got}")
         known = {field.name for field in self._fields}
         for name in request:
             if name not in known:
-                raise RequestError(422, f"{where}{name[:40]}: unknown field, expected {self._names()}")
+                raise InvalidInputError(f"{where}{name[:40]}: unknown field, expected {self._names()}")
 
     def _answer(self, value: t.Any) -> dict[str, t.Any]:
         if not self._classifier:
@@ -240,4 +240,4 @@ def answer_output(model: Model) -> tuple[int, bool]:
 def no_number(model: Model) -> RequestError:
     """Return the error of a classifier whose scores do not say anything: none is the greatest where one is no number."""
     names = ", ".join(field.name for field in model.fields)
-    return RequestError(422, f"{names}: the model gives scores that are no numbers (NaN) for these values")
+    return InvalidInputError(f"{names}: the model gives scores that are no numbers (NaN) for these values")

@@ -160,9 +160,9 @@ def test_what_is_around_the_parts_does_not_matter():
         ("multipart/form-data; boundary=c", form((FILE, b"x")), 400),
         ("multipart/form-data; boundary=b", form((FILE, b"x"))[:-6], 400),
         ("multipart/form-data; boundary=b", form(("x: y", b"x")), 400),
-        ("multipart/form-data; boundary=b", form((NOTE, b"x")), 422),
-        ("multipart/form-data; boundary=b", form((FILE, b"x"), (FILE, b"y")), 422),
-        ("multipart/form-data; boundary=b", form(*[(NOTE, b"")] * 1000, (FILE, b"y")), 422),
+        ("multipart/form-data; boundary=b", form((NOTE, b"x")), 400),
+        ("multipart/form-data; boundary=b", form((FILE, b"x"), (FILE, b"y")), 400),
+        ("multipart/form-data; boundary=b", form(*[(NOTE, b"")] * 1000, (FILE, b"y")), 400),
         ("multipart/form-data; boundary=b", form((f"x: {'y' * 9000}\r\n{FILE}", b"y")), 400),
     ],
 )

@@ -155,8 +155,8 @@ SAMPLE = json.dumps([0] * SIDE**2)
         ("method=magic", None, {}, 400, "method='magic' must be one of occlusion, integrated-gradients"),
         ("class=nobody", None, {}, 400, "class='nobody' must be one of corner, other"),
         ("", b"{", {}, 400, "not JSON"),
-        ("", f'{{"instances":[{SAMPLE},{SAMPLE}]}}'.encode(), {}, 422, "one sample at a time"),
-        ("", b'{"image":[1]}', {}, 422, "image: "),
+        ("", f'{{"instances":[{SAMPLE},{SAMPLE}]}}'.encode(), {}, 400, "one sample at a time"),
+        ("", b'{"image":[1]}', {}, 400, "image: "),
         ("", b"x", {"content-type": "text/plain"}, 415, "expected application/json"),
         ("", b"x", {"content-type": "image/png"}, 415, "neither a PNG"),
     ],
@@ -232,4 +232,4 @@ class Broken(Corner):
 def test_what_the_model_gives_no_numbers_for_is_told(method: str):
     with pytest.raises(RequestError, match="no numbers") as caught:
         ask(Broken(), f"method={method}&class=corner")
-    assert caught.value.status == 422
+    assert caught.value.status == 400

@@ -57,7 +57,7 @@ def test_there_is_no_class_where_a_score_is_no_number(row: list[float], probabil
     for body in ('{"x":[1]}', '{"instances":[[1],[1]]}'):
         with pytest.raises(RequestError, match=r"x: .*NaN") as caught:
             ask(model(CLASSES, row, probabilities), body)
-        assert caught.value.status == 422
+        assert caught.value.status == 400
 
 
 def test_infinite_scores_are_null_and_their_order_counts():

@@ -30,7 +30,6 @@ _STATUSES: dict[int, tuple[int, str]] = {
     408: (4, "timeout"),
     413: (8, "too_large"),
     415: (12, "media_type"),
-    422: (3, "invalid"),
     429: (8, "rate_limited"),
     431: (8, "malformed"),
     500: (13, "internal"),
@@ -314,7 +313,7 @@ class Calls:
             self._log.error("internal error", error=repr(error), traceback=lines, path=head.path, request_id=call.id)
             error = RequestError(500, "internal error")
         code, reason = _STATUSES.get(error.status, (2, "other"))
-        if reason:
+        if reason := error.reason or reason:
             self._row.rejected(reason)
         fields = [_TYPE, ("grpc-status", str(code)), ("grpc-message", _percent(error.message))]
         fields += [*self._about(call), *head.trace]
