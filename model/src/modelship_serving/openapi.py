@@ -127,7 +127,7 @@ class _Document:
         explain = self._post("explain", "Show which parts of a picture speak for a class", "simple")
         one = {"application/json": {"schema": ref("Sample"), **self._examples(("one",))}}
         explain["requestBody"] = {"required": True, "content": {**one, **self._media()}}
-        labels = self._release.signature.labels
+        labels = self._release.signature.labels or ()
         explain["parameters"] += [
             {
                 "name": "method",
@@ -139,7 +139,7 @@ class _Document:
                 "name": "class",
                 "in": "query",
                 "description": "The class to explain; by default the one that was found.",
-                "schema": {"enum": list(labels)} if labels else {"type": "string"},
+                "schema": {"enum": list(labels)},
             },
             self._version_query(),
         ]

@@ -136,7 +136,8 @@ class Inference:
         self._headers = headers
         self._fields = {field.name: field for field in model.fields}
         self._order = [field.name for field in model.fields]
-        self._labels = model.release.signature.labels
+        signature = model.release.signature
+        self._labels = signature.labels if signature.class_output is not None else None
         specs = zip(model.release.signature.outputs, model.output_datatypes, strict=True)
         self._outputs = {spec.name: (index, datatype) for index, (spec, datatype) in enumerate(specs)}
         self._known: dict[bytes, _Known] = {}

@@ -132,6 +132,23 @@ def test_what_the_page_knows_of_models():
     table = page.describe(context(TABLE))
     assert (table["picture"], table["explain"], table["classifier"]) == (None, False, False)
     assert table["sample"] == {"age": 58, "measures": [0, 0, 0], "b": [False]}
+    assert table["outputs"] == [{"name": "y", "shape": (1,)}]
+
+
+def test_pages_of_a_model_without_labels_know_no_classes():
+    embedder = context(Signature(DIGITS.inputs, (PROBABILITIES,)))
+    known = page.describe(embedder)
+    assert (known["classifier"], known["labels"], known["explain"]) == (False, None, False)
+    assert known["picture"], "an image can be sent all the same"
+    document = openapi.document(embedder)
+    assert "/explain" not in document["paths"]
+    assert set(document["components"]["schemas"]["Prediction"]["properties"]) == {"outputs"}
+    text = render_docs(embedder).decode()
+    assert "picture.png" in text
+    assert "explain" not in text
+    assert "classes:" not in text
+    assert "$URL/explain" in render_docs(context(DIGITS)).decode()
+    assert "3 classes: a, b" in render_docs(context(DIGITS)).decode()
 
 
 def test_examples_are_golden_samples_where_there_are_any(tmp_path: Path):
