@@ -124,9 +124,9 @@ class App:
         self._row.begin()
 
     def admit(self, request: Request) -> Route | RequestError | None:
-        """Decide by the head alone whether the body is to be read.
+        """Decide by the headers alone whether the body is to be read.
 
-        Returns the route; or the error to answer with; or ``None`` where that takes time, so that :meth:`answer` does it.
+        Returns the route; or the error to respond with; or ``None`` where that takes time, so that :meth:`answer` does it.
         """
         try:
             return self._admitted(request)
@@ -170,6 +170,7 @@ class App:
             raise RequestError(405, message, ("allow", "GET, HEAD" if route.method == "GET" else route.method))
         if self._gate is not None and not route.public:
             self._gate.admit(request.headers, request.certificate)
+            request.admitted = True
         if self._context.draining and route.endpoint == metrics.HEALTH and request.path != _LIVE:
             self._row.rejected("draining")
             raise RequestError(503, "draining: this server is shutting down")
@@ -193,6 +194,7 @@ class App:
         route = None
         try:
             await self._context.gate.admit_later(request.headers, request.certificate, pending)
+            request.admitted = True
             route = self._routes.get(request.path) or self._find(request.path)
             result = route.handler(request)
         except Exception as exc:  # noqa: BLE001 - as in answer()

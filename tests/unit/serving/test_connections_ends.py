@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("msgspec", reason="the serving runtime's dependencies are not installed here")
 
-from modelship_serving import ends, listener
+from modelship_serving import ends, eviction, listener
 from tests.certificates import Authority
 
 from .http_server import HUGE, Client, Running, over_sockets, running, until
@@ -25,7 +25,7 @@ LAST_HUGE = b"GET /huge HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ends, "_LINGER", 0.2)
-    monkeypatch.setattr(ends, "_SETTLE_NS", 200_000_000)
+    monkeypatch.setattr(eviction, "SETTLE_NS", 200_000_000)
     monkeypatch.setattr(listener, "_HANDSHAKE_SECONDS", 0.2)
 
 
@@ -141,7 +141,7 @@ async def test_whoever_is_gone_altogether_is_not_waited_for(server: Running):
 
 def leave_alone() -> None:
     """From now on all connections count as busy, however slow this machine is."""
-    ends._SETTLE_NS = 60_000_000_000  # until the fixture takes it back
+    eviction.SETTLE_NS = 60_000_000_000  # until the fixture takes it back
 
 
 async def answered_at_once(client: Client) -> bool:

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which connection is closed for a new one where a worker has as many as it may (HTTP/1 and HTTP/2 alike).
+
+Where clients need credentials, connections that have not shown any are closed first, a moment after they came, whatever they
+send: any of the others may belong to a client with credentials, which would be turned away in their favour.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+
+#: A connection is left alone for so long after it came or sent something, and as long as what it sends of a request amounts
+#: to so many bytes a second.
+SETTLE_NS = 1_000_000_000
+LEAST_RATE = 1000
+#: Looking for connections to close takes one part in so many of a worker's time, however many new ones there are.
+_LOOKING_SHARE = 20
+#: First part of a :data:`Rank`: without credentials where they are needed; keeps a request back; is between two requests.
+UNKNOWN, SLOW, IDLE = range(3)
+
+#: The least is closed first: kind of connection, and ``time.monotonic_ns()`` since when.
+Rank = tuple[int, int]
+
+
+class Evictable(t.Protocol):
+    """A connection that may be closed for another one."""
+
+    def rank(self, now: int) -> Rank | None:
+        """Return when its turn is to be closed, or ``None`` to keep it.
+
+        :param now: ``time.monotonic_ns()``.
+        """
+
+    def give_way(self, now: int) -> bool:
+        """Close the connection, unless there is something that its client has not read yet; return whether it is closed."""
+
+
+Kind = t.TypeVar("Kind", bound=Evictable)
+
+
+class Eviction(t.Generic[Kind]):
+    """Chooses among the connections of one listener and worker.
+
+    :param connections: the open ones.
+    :param rejected: called with a reason of :data:`.metrics.REASONS` for each that is closed.
+    """
+
+    def __init__(self, connections: Iterable[Kind], rejected: Callable[[str], None]) -> None:
+        self._connections = connections
+        self._rejected = rejected
+        #: Candidates, the first one to close last, each with its rank.
+        self._candidates: list[tuple[Rank, Kind]] = []
+        self._look_again = 0
+
+    def make_room(self) -> bool:
+        """Close the connection that is worth least, for one that has just come; return whether there was one.
+
+        All are looked at together, and then closed one by one: a flood of new ones costs no more than it must.
+        """
+        now = time.monotonic_ns()
+        if not self._candidates and now >= self._look_again:
+            began = time.thread_time_ns()
+            found = [(rank, each) for each in self._connections if (rank := each.rank(now))]
+            self._candidates = sorted(found, key=itemgetter(0), reverse=True)
+            self._look_again = now + _LOOKING_SHARE * (time.thread_time_ns() - began)
+        while self._candidates:
+            rank, connection = self._candidates.pop()
+            if connection.rank(now) == rank and connection.give_way(now):
+                self._rejected("connections")
+                return True
+        return False
+
+    def reset(self) -> None:
+        """Forget the candidates; to be called about every second."""
+        self._candidates = []
+        self._look_again = 0
