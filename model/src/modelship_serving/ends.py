@@ -174,10 +174,10 @@ class Ends:
     def _unknown(self) -> bool:
         return self._all.guarded and not self._known
 
-    def give_way(self, now: int) -> bool:
-        """See :class:`.eviction.Evictable`. A client without credentials gets a moment to read its response."""
-        patient = not self._unknown() or now - self._since < eviction.SETTLE_NS
-        if patient and (self._transport.get_write_buffer_size() or tcp(self._transport).waiting):
+    def give_way(self) -> bool:
+        """See :class:`.eviction.Evictable`."""
+        unread = bool(self._transport.get_write_buffer_size()) or tcp(self._transport).waiting
+        if unread and not self._unknown():
             return False
         self._all.open.discard(self)  # it is lost in the next turn of the event loop only
         self._transport.abort()

@@ -34,8 +34,11 @@ class Evictable(t.Protocol):
         :param now: ``time.monotonic_ns()``.
         """
 
-    def give_way(self, now: int) -> bool:
-        """Close the connection, unless there is something that its client has not read yet; return whether it is closed."""
+    def give_way(self) -> bool:
+        """Close the connection and return whether it is closed.
+
+        Not if there is something that its client has not read yet, unless that client has no credentials.
+        """
 
 
 Kind = t.TypeVar("Kind", bound=Evictable)
@@ -68,7 +71,7 @@ class Eviction(t.Generic[Kind]):
             self._look_again = now + _LOOKING_SHARE * (time.thread_time_ns() - began)
         while self._candidates:
             rank, connection = self._candidates.pop()
-            if connection.rank(now) == rank and connection.give_way(now):
+            if connection.rank(now) == rank and connection.give_way():
                 self._rejected("connections")
                 return True
         return False

@@ -174,6 +174,7 @@ class Calls:
         elif self._gate is not None and not t.cast(Method, head.method).public:
             try:
                 self._gate.admit(head.headers, connection.certificate)
+                connection.admitted = True
             except KeysPendingError as exc:
                 call.pending = exc
             except RequestError as exc:
@@ -276,6 +277,7 @@ class Calls:
         """Answer once the gate has fetched what it needs to decide; what is packed is not unpacked before."""
         head: _Head = stream.head
         await self._gate.admit_later(head.headers, connection.certificate, call.pending)
+        connection.admitted = True
         result = t.cast(Method, head.method).answer(self._unframe(body, head), call)
         return result if isinstance(result, bytes) else await result
 
