@@ -275,7 +275,7 @@ BAD = [
     ((PIXELS[:-1], {"inference-header-content-length": "0"}), 400, "image: 15 bytes"),
     ((b"", {"inference-header-content-length": "0"}), 400, "image: 0 bytes"),
     ((b"\x1f\x8b no", {"content-encoding": "gzip"}), 400, "not gzip"),
-    ((gzip.compress(b"{}")[:-3], {"content-encoding": "gzip"}), 400, "not one whole gzip"),
+    ((gzip.compress(b"{}")[:-3], {"content-encoding": "gzip"}), 400, "not gzip: it is cut off"),
     ((b"{}", {"content-encoding": "br"}), 415, "content-encoding 'br'"),
     ((b"{}", {"content-type": "image/png"}), 415, "content-type 'image/png'"),
 ]
@@ -348,5 +348,6 @@ def test_pictures(server: Server):
 
 
 def test_predict_takes_compressed_bodies(server: Server):
-    body = gzip.compress(json.dumps({"image": GREEN}).encode())
+    text = json.dumps({"image": GREEN}).encode()
+    body = gzip.compress(text[:9]) + gzip.compress(text[9:])
     assert server.call("POST", "/predict", body, {"content-encoding": "gzip"}).json["label"] == "green"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import zlib
 
+from .compression import DamagedError, TooLargeError, decompress
 from .errors import InvalidInputError, RequestError
 from .http import Request, Response
 
@@ -13,8 +14,6 @@ from .http import Request, Response
 _JSON_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded", ""})
 #: Answers smaller than this are not compressed: it would cost more time than it saves.
 _COMPRESS_FROM = 1024
-#: Of zlib: a gzip or a zlib header, told apart by the bytes; none of both.
-_EITHER, _RAW = 47, -15
 #: Parts of a form, and bytes of the headers of each.
 _MOST_PARTS, _MOST_HEAD = 100, 8192
 #: A parameter's name, and its value: in quotes, where it may hold all (RFC 9110, section 5.6.6), or without.
@@ -37,30 +36,28 @@ def unexpected_type(request: Request, expected: str) -> RequestError:
 
 
 def content(request: Request, limit: int) -> bytes:
-    """Return the body, decompressed where ``content-encoding`` is ``gzip`` or ``deflate`` (RFC 9110, section 8.4.1).
+    """Return the body, decompressed where ``content-encoding`` is ``gzip`` (of any number of members) or ``deflate``.
+
+    See RFC 9110, section 8.4.1.
 
     :param limit: most bytes of the decompressed body.
     :raises RequestError: 415, another coding; 413, more than *limit*; 400, damaged.
     """
     coding = request.headers.get("content-encoding")
-    if coding is None or coding == "identity":
+    kind = "identity" if coding is None else coding.strip().lower()
+    if kind == "identity":
         return request.body
-    kind = coding.strip().lower()
     if kind not in ("gzip", "x-gzip", "deflate"):
-        raise RequestError(415, f"content-encoding '{coding[:80]}': expected gzip, deflate or identity")
+        raise RequestError(415, f"content-encoding '{kind[:80]}': expected gzip, deflate or identity")
     body = request.body
     # "deflate" is zlib's format, but some clients send the bare stream.
     bare = kind == "deflate" and (len(body) < 2 or body[0] & 15 != 8 or int.from_bytes(body[:2]) % 31)
-    stream = zlib.decompressobj(_RAW if bare else _EITHER)
     try:
-        data = stream.decompress(body, limit + 1)
-    except zlib.error as exc:
+        return decompress(body, limit, bare)
+    except TooLargeError:
+        raise RequestError(413, f"body: more than {limit} bytes when decompressed") from None
+    except DamagedError as exc:
         raise RequestError(400, f"body: not {kind}: {exc}") from None
-    if len(data) > limit:
-        raise RequestError(413, f"body: more than {limit} bytes when decompressed")
-    if not stream.eof or stream.unused_data:
-        raise RequestError(400, f"body: not one whole {kind} stream")
-    return data
 
 
 def compressed(request: Request, response: Response) -> Response:

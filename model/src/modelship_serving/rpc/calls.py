@@ -260,18 +260,14 @@ class Calls:
         return self._inflate(body)
 
     def _inflate(self, body: bytes) -> bytes:
-        import zlib
+        from ..compression import DamagedError, TooLargeError, decompress
 
-        stream = zlib.decompressobj(47)  # gzip or zlib, whichever it is
         try:
-            message = stream.decompress(body[5:], self._limit + 1)
-        except zlib.error:
-            raise RequestError(400, "message: cannot be decompressed") from None
-        if len(message) > self._limit:
-            raise RequestError(413, f"message: more than {self._limit} bytes")
-        if not stream.eof:
-            raise RequestError(400, "message: cannot be decompressed, it is cut off")
-        return message
+            return decompress(body[5:], self._limit)
+        except TooLargeError:
+            raise RequestError(413, f"message: more than {self._limit} bytes when decompressed") from None
+        except DamagedError as exc:
+            raise RequestError(400, f"message: cannot be decompressed: {exc}") from None
 
     async def _admit_later(self, connection: Incoming, stream: Stream, body: bytes, call: Call) -> bytes:
         """Answer once the gate has fetched what it needs to decide; what is packed is not unpacked before."""
