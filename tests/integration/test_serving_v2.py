@@ -351,3 +351,27 @@ def test_predict_takes_compressed_bodies(server: Server):
     text = json.dumps({"image": GREEN}).encode()
     body = gzip.compress(text[:9]) + gzip.compress(text[9:])
     assert server.call("POST", "/predict", body, {"content-encoding": "gzip"}).json["label"] == "green"
+
+
+def test_what_is_malformed_and_what_does_not_fit_are_400_and_counted_apart(server: Server):
+    def rejected() -> tuple[float, float]:
+        counts = server.counts("modelship_rejected_total")
+        malformed, invalid = (
+            counts[f'modelship_rejected_total{{reason="{name}"}}'] for name in ("malformed", "invalid")
+        )
+        return malformed, invalid
+
+    malformed, invalid = rejected()
+    for path, bad in ((INFER, b"{"), ("/predict", b"[]"), ("/explain?method=x", b"{}")):
+        assert server.call("POST", path, bad).status == 400
+    assert rejected() == (malformed + 3, invalid)
+    unfit = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 2, 2, 1], "data": [1, 2, 3, 256]}]}
+    for path, bad in (
+        (INFER, unfit),
+        (INFER, {"inputs": []}),
+        ("/predict", {"image": [1]}),
+        ("/explain", {"image": [1]}),
+    ):
+        answer = server.call("POST", path, bad)
+        assert (answer.status, answer.json["error"].startswith("image")) == (400, True)
+    assert rejected() == (malformed + 3, invalid + 4)

@@ -51,7 +51,7 @@ def content(request: Request, limit: int) -> bytes:
         raise RequestError(415, f"content-encoding '{kind[:80]}': expected gzip, deflate or identity")
     body = request.body
     # "deflate" is zlib's format, but some clients send the bare stream.
-    bare = kind == "deflate" and (len(body) < 2 or body[0] & 15 != 8 or int.from_bytes(body[:2]) % 31)
+    bare = kind == "deflate" and (len(body) < 2 or body[0] & 15 != 8 or int.from_bytes(body[:2]) % 31 != 0)
     try:
         return decompress(body, limit, bare)
     except TooLargeError:
