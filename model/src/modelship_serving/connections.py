@@ -71,7 +71,7 @@ class Connections:
         self.rejected = rejected
         self._made = 0
         self._prefix = os.urandom(6).hex()
-        self._eviction: Eviction[Connection] = Eviction(self.open, rejected)
+        self._eviction: Eviction[Connection] = Eviction(self.open, self.max_connections, rejected)
 
     def __call__(self) -> Connection:
         return Connection(self)

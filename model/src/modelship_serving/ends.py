@@ -159,7 +159,7 @@ class Ends:
         request back, their first one or one that has hardly begun, then those between two requests.
         """
         state = self._state
-        if self._unknown():
+        if self.unknown:
             settled = state != AWAY and now - self._opened >= eviction.SETTLE_NS
             return (eviction.UNKNOWN, self._opened) if settled else None
         age = now - self._since
@@ -171,13 +171,15 @@ class Ends:
         between = bool(self._raw) and not received and state == HEAD
         return eviction.IDLE if between else eviction.SLOW, self._since
 
-    def _unknown(self) -> bool:
+    @property
+    def unknown(self) -> bool:
+        """See :class:`.eviction.Evictable`."""
         return self._all.guarded and not self._known
 
     def give_way(self) -> bool:
         """See :class:`.eviction.Evictable`."""
         unread = bool(self._transport.get_write_buffer_size()) or tcp(self._transport).waiting
-        if unread and not self._unknown():
+        if unread and not self.unknown:
             return False
         self._all.open.discard(self)  # it is lost in the next turn of the event loop only
         self._transport.abort()

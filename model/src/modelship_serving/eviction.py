@@ -2,7 +2,8 @@
 """Which connection is closed for a new one where a worker has as many as it may (HTTP/1 and HTTP/2 alike).
 
 Where clients need credentials, connections that have not shown any are closed first, a moment after they came, whatever they
-send: any of the others may belong to a client with credentials, which would be turned away in their favour.
+send: a client with credentials would be turned away in their favour. And as new connections have not shown any either, those of
+clients that have are closed only for a share of them: a flood of new connections does not take the place of known clients.
 """
 
 from __future__ import annotations
@@ -25,8 +26,16 @@ UNKNOWN, SLOW, IDLE = range(3)
 Rank = tuple[int, int]
 
 
+#: Share of the connections that may be open which those without credentials can take from idle clients that have shown some.
+_NEW_SHARE = 0.25
+
+
 class Evictable(t.Protocol):
     """A connection that may be closed for another one."""
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it has not shown credentials although clients need them."""
 
     def rank(self, now: int) -> Rank | None:
         """Return when its turn is to be closed, or ``None`` to keep it.
@@ -48,12 +57,16 @@ class Eviction(t.Generic[Kind]):
     """Chooses among the connections of one listener and worker.
 
     :param connections: the open ones.
+    :param most: how many may be open.
     :param rejected: called with a reason of :data:`.metrics.REASONS` for each that is closed.
     """
 
-    def __init__(self, connections: Iterable[Kind], rejected: Callable[[str], None]) -> None:
+    def __init__(self, connections: Iterable[Kind], most: int, rejected: Callable[[str], None]) -> None:
         self._connections = connections
         self._rejected = rejected
+        self._most_new = max(1, int(_NEW_SHARE * most))
+        #: Connections without credentials when all were looked at, and those for which a client with some was closed since.
+        self._new = 0
         #: Candidates, the first one to close last, each with its rank.
         self._candidates: list[tuple[Rank, Kind]] = []
         self._look_again = 0
@@ -67,12 +80,17 @@ class Eviction(t.Generic[Kind]):
         if not self._candidates and now >= self._look_again:
             began = time.thread_time_ns()
             found = [(rank, each) for each in self._connections if (rank := each.rank(now))]
+            self._new = sum(each.unknown for each in self._connections)
             self._candidates = sorted(found, key=itemgetter(0), reverse=True)
             self._look_again = now + _LOOKING_SHARE * (time.thread_time_ns() - began)
         while self._candidates:
             rank, connection = self._candidates.pop()
+            if rank[0] != UNKNOWN and self._new > self._most_new:
+                return False
             if connection.rank(now) == rank and connection.give_way():
                 self._rejected("connections")
+                # Where no credentials are needed nobody is unknown, and nothing is to be counted.
+                self._new += bool(self._new) and rank[0] != UNKNOWN
                 return True
         return False
 

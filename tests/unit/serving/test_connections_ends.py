@@ -279,6 +279,11 @@ def guard(server: Running) -> None:
     server.app._gate = Keyed()
 
 
+def peer_of(client: Client) -> str:
+    address, port = client.writer.get_extra_info("sockname")
+    return f"{address}:{port}"
+
+
 async def with_a_key(client: Client) -> bool:
     client.writer.write(POST % (KEY, 1, b"a"))
     return (await client.answer())[0] == 200
@@ -341,6 +346,26 @@ async def test_connections_without_credentials_go_first_whatever_they_ask(server
     assert await with_a_key(known)
     for gone in (probing, refused, heads):
         assert await gone.rest() == b""
+
+
+@over_sockets(max_connections=20, read_seconds=30.0, api_keys="/etc/keys")
+async def test_a_flood_of_new_connections_does_not_take_the_place_of_known_clients(server: Running):
+    guard(server)
+    known = [await server.open() for _number in range(20)]
+    for client in known:
+        assert await with_a_key(client)
+    await asyncio.sleep(0.3)
+    eviction.SETTLE_NS = 60_000_000_000  # the flood is younger; until the fixture takes it back
+    for client in known:
+        server_side = next(each for each in server.connections.open if each._peer == peer_of(client))
+        server_side._since -= 61_000_000_000  # idle, and not for too long
+    flood = [await server.open() for _number in range(30)]
+    await until(lambda: server.count('modelship_rejected_total{reason="connections"}') == 30)
+    gone = sum([await client.reader.read(1) == b"" for client in known[:5]])
+    assert gone == 5, "a quarter is for new ones"
+    for client in known[5:]:
+        assert await with_a_key(client)
+    assert await with_a_key(flood[0])
 
 
 @over_sockets(max_connections=2, read_seconds=30.0, idle_seconds=30.0, api_keys="/etc/keys")

@@ -516,6 +516,25 @@ def test_refused_connections_give_way_to_a_client_with_credentials_whatever_they
     assert bench.all.served == 3
 
 
+@pytest.mark.usefixtures("settled")
+def test_a_flood_of_new_connections_does_not_take_the_place_of_known_clients():
+    bench = Bench(max_connections=20, api_keys="/etc/keys", idle_seconds=75)
+    known = [bench.connect() for _ in range(20)]
+    for peer in known:
+        peer.send(opened(1, x_api_key="k"), data(1, 10, end=True))
+    time.sleep(0.06)
+    flood = [bench.connect(b"") for _ in range(30)]
+    assert states(*known).count("open") == 15, "a quarter is for new ones"
+    assert states(*flood).count("open") == 5
+    for peer in [*known[:5], *flood]:
+        if peer.transport.state == "closing":
+            peer.lose()
+    time.sleep(0.06)
+    bench.all.sweep()
+    assert bench.connect().transport.state == "open", "in place of one of the flood"
+    assert states(*known).count("open") == 15
+
+
 def test_new_connections_have_a_moment_to_show_credentials():
     bench = Bench(max_connections=2, api_keys="/etc/keys")
     peers = [bench.connect(), bench.connect()]

@@ -70,7 +70,7 @@ class Connections:
         self.max_connections = settings.max_connections
         #: Whether clients need credentials.
         self.guarded = settings.guarded
-        self._eviction: eviction.Eviction[Connection] = eviction.Eviction(self.open, rejected)
+        self._eviction: eviction.Eviction[Connection] = eviction.Eviction(self.open, self.max_connections, rejected)
         self.read_ns, self.idle_ns = int(settings.read_seconds * 1e9), int(settings.idle_seconds * 1e9)
         #: Bytes that streams take up; how many messages may, and with how many there is no room for new streams either: small
         #: calls go on where there are too many large ones.
@@ -213,20 +213,22 @@ class Connection(Incoming, asyncio.Protocol):
                 self._application.late(self, stream)
         if not self.streams and not unread:
             # One that never asked for anything, or had no credentials, is not waited for that long where connections run short.
-            hurry = (self._unknown() or not self._last) and everybody.served >= everybody.max_connections
+            hurry = (self.unknown or not self._last) and everybody.served >= everybody.max_connections
             if self._partial_since and now - max(self._since, self._partial_since) > everybody.read_ns:
                 self._end(NO_ERROR, "the request did not arrive in time")
             elif now - self._since > (everybody.read_ns if hurry else everybody.idle_ns):
                 self._end(NO_ERROR, "idle")
 
-    def _unknown(self) -> bool:
+    @property
+    def unknown(self) -> bool:
+        """See :class:`..eviction.Evictable`."""
         return self._all.guarded and not self.admitted
 
     def rank(self, now: int) -> eviction.Rank | None:
         """See :class:`..eviction.Evictable`: the same order as with HTTP/1."""
         if self._goaway >= 3:
             return None
-        if self._unknown():
+        if self.unknown:
             return (eviction.UNKNOWN, self._opened) if now - self._opened >= eviction.SETTLE_NS else None
         age = now - self._since
         if age < eviction.SETTLE_NS or self._paused:
@@ -244,7 +246,7 @@ class Connection(Incoming, asyncio.Protocol):
     def give_way(self) -> bool:
         """See :class:`..eviction.Evictable`."""
         unread = bool(self._transport.get_write_buffer_size()) or tcp(self._transport).waiting
-        if unread and not self._unknown():
+        if unread and not self.unknown:
             return False
         self._end(NO_ERROR, "other clients need the connection")
         return True
