@@ -127,12 +127,6 @@ class Connection(Ends, asyncio.BufferedProtocol):
                     return
                 self._state = HEAD
                 request, route, data = self._request, self._route, rest
-                if isinstance(route, RequestError):
-                    self._transport.write(application.refuse(request, route))
-                    if request.connection == "close":
-                        self._last(linger=bool(data))
-                        return
-                    continue
             elif not data:
                 return
             else:
@@ -160,7 +154,10 @@ class Connection(Ends, asyncio.BufferedProtocol):
                     request.body = data[place:end]
                 data = data[end:]
             self._data = data
-            answer = application.answer(request, route)
+            if route is not None and isinstance(route, RequestError):
+                answer: bytes | Awaitable[bytes] = application.refuse(request, route)
+            else:
+                answer = application.answer(request, route)
             if request.admitted:
                 self._known = True
             if not isinstance(answer, bytes):
