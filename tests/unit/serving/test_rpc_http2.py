@@ -594,3 +594,18 @@ def test_headers_of_streams_that_are_over_are_counted():
     peer.send(opened(1, end))
     found = peer.send(*(opened(1, end, x=str(number)) for number in range(1100)))
     assert [code for _last, code in codes(found, raw.GOAWAY)] == [CALM]
+
+
+def test_only_so_many_headers_are_decoded_for_a_client_without_credentials():
+    bench = Bench(api_keys="/etc/keys")
+    refused, known, probe = bench.connect(), bench.connect(), bench.connect()
+    known.send(opened(1, x_api_key="k"), data(1, 10, end=True))
+    ended = 0
+    for stream in range(3, 3 + 2 * 100, 2):
+        call = opened(stream, x=f"{stream:01000d}", x_api_key="k"), data(stream, 10, end=True)
+        assert kinds(known.send(*call)) == [raw.HEADERS, raw.DATA, raw.HEADERS]
+        assert codes(probe.send(opened(stream, raw.END_HEADERS | raw.END_STREAM)), raw.GOAWAY) == []
+        if not ended and codes(refused.send(opened(stream, x=f"{stream:01000d}")), raw.GOAWAY):
+            ended = stream
+    assert 50 < ended // 2 < 66, "64 KiB"
+    assert states(refused, known, probe) == ["closing", "open", "open"]

@@ -59,6 +59,8 @@ _MOST_CHATTER = 1000
 _CHATTER_RESET = 2
 #: What a header list that is too large counts as: few of them, and the connection is closed.
 _CHATTER_LARGE = 200
+#: Bytes of header blocks that are decoded for a connection which has shown no credentials although clients need them.
+_MOST_UNKNOWN = 65536
 #: Header blocks that are kept decoded, a connection, and the largest header that is.
 _MOST_HEADS, _HEAD_BYTES = 16, 2048
 
@@ -109,6 +111,7 @@ class Incoming(Outgoing):
         self._block: tuple[int, int, bytes] | None = None  # a header whose continuation is to come: id, flags, so far
         self._last = 0
         self._large = 0
+        self._unknown_bytes = 0
         self._received = 0
         self._since = time.monotonic_ns()
 
@@ -233,6 +236,10 @@ class Incoming(Outgoing):
     def _decode(self, block: bytes) -> tuple[t.Any, int]:
         """Return what the fields of a block mean to the application, ``None`` where they are malformed, and their bytes."""
         before = self._generation
+        if self._all.guarded and not self.admitted:
+            self._unknown_bytes += len(block)
+            if self._unknown_bytes > _MOST_UNKNOWN:
+                raise ProtocolError(ENHANCE_YOUR_CALM, "too many headers without credentials")
         try:
             fields = self._fields(block)
         except ListSizeError:
