@@ -596,6 +596,14 @@ def test_headers_of_streams_that_are_over_are_counted():
     assert [code for _last, code in codes(found, raw.GOAWAY)] == [CALM]
 
 
+def test_data_of_streams_that_are_over_is_counted_where_there_is_none():
+    peer = Bench().connect()
+    peer.send(opened(1, raw.END_HEADERS | raw.END_STREAM))
+    assert codes(peer.send(raw.frame(raw.DATA, 0, 1, b"x") * 2000), raw.GOAWAY) == [], "it was under way"
+    found = peer.send(raw.frame(raw.DATA, 0, 1) * 2000)
+    assert [code for _last, code in codes(found, raw.GOAWAY)] == [CALM]
+
+
 def test_only_so_many_headers_are_decoded_for_a_client_without_credentials():
     bench = Bench(api_keys="/etc/keys")
     refused, known, probe = bench.connect(), bench.connect(), bench.connect()

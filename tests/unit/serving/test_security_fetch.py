@@ -249,3 +249,18 @@ def test_a_proxy_of_the_environment_sees_a_tunnel(site: Site, monkeypatch: pytes
         thread.join(5)
     assert seen[0].startswith(b"CONNECT localhost:")
     assert b"document" not in b"".join(seen)
+
+
+def test_an_authority_without_the_extensions_of_strict_checks_is_trusted(site: Site, monkeypatch: pytest.MonkeyPatch):
+    """Python checks strictly by default from 3.13 on."""
+    original = ssl.create_default_context
+
+    def strict(*given: Any, **more: Any) -> ssl.SSLContext:
+        context = original(*given, **more)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    monkeypatch.setattr(ssl, "_create_default_https_context", strict)
+    site.routes["/keys"] = say(b"{}")
+    assert fetch(f"{site.secure}/keys", 5.0, MOST) == b"{}"

@@ -295,7 +295,9 @@ class Incoming(Outgoing):
         if stream is None or stream.trailers is not None:
             if number > self._last or number == 0:
                 raise ProtocolError(PROTOCOL_ERROR, "data of a stream that is not open")
-            return  # it crossed our answer
+            if not payload:
+                self._count_chatter(1)
+            return  # it crossed our response
         if stream.closed:
             raise ProtocolError(STREAM_CLOSED, "data after a stream's end")
         size = len(payload)

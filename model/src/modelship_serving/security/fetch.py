@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import threading
 import time
 import typing as t
@@ -130,8 +131,12 @@ class _Https(urllib.request.HTTPSHandler):
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """See :class:`urllib.request.HTTPSHandler`."""
 
+        context = ssl.create_default_context()
+        # On from Python 3.13: authorities of companies often miss an extension that it asks for.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+
         def connect(host: str, **options: t.Any) -> _Connection:
-            return _Connection(self._transfer, host, **options)
+            return _Connection(self._transfer, host, context=context, **options)
 
         return self.do_open(t.cast(t.Any, connect), req)
 
