@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import gzip
 import hashlib
 import os
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from modelship_serving.rpc.hpack import encode_indexed
 from tests import raw_http2 as raw
 from tests.certificates import Authority
 from tests.integration.tiny import (
@@ -192,7 +194,7 @@ def test_bad_input_is_named_as_by_rest(both: Both, images: Any, datatype: str, n
     if not np.isnan(images).any():
         inputs[0]["data"] = images.reshape(-1).tolist()
         rest = both.server.call("POST", "/v2/models/tiny/infer", {"inputs": inputs})
-        assert (rest.status, rest.json["error"]) == (422, text)
+        assert (rest.status, rest.json["error"]) == (400, text)
 
 
 def request(**more: Any) -> Any:
@@ -603,3 +605,56 @@ def test_a_client_that_does_not_read_its_answers_is_not_kept(tmp_path: Path):
             assert time.monotonic() < deadline, left
             time.sleep(0.2)
         assert server.counts("modelship_in_flight") == {"modelship_in_flight": 0}
+
+
+def test_a_message_of_several_gzip_members_is_one_message(both: Both):
+    asked = bytes([10, 4]) + b"tiny"  # ModelReady: name
+    packed = gzip.compress(asked[:3]) + gzip.compress(b"") + gzip.compress(asked[3:])
+    with raw.Client(both.port) as client:
+        block = raw.block("ModelReady", grpc_encoding="gzip")
+        client.send(raw.frame(raw.HEADERS, raw.END_HEADERS, 1, block))
+        client.send(raw.frame(raw.DATA, raw.END_STREAM, 1, b"\x01" + len(packed).to_bytes(4, "big") + packed))
+        reply = client.answer(1)
+    assert (reply.status, reply.data) == (0, raw.message(b"\x08\x01"))
+
+
+def test_refused_connections_keep_no_client_with_a_key_out(tmp_path: Path):
+    """Whether they say nothing, ask without a key again and again, or never end a header."""
+    keys = tmp_path / "keys"
+    keys.write_text(f"me sha256:{hashlib.sha256(b'k').hexdigest()}\n")
+    rpc_port = free_port()
+    settings = {
+        "MODELSHIP_GRPC_PORT": str(rpc_port),
+        "MODELSHIP_API_KEYS": str(keys),
+        "MODELSHIP_MAX_CONNECTIONS": "12",
+    }
+    with served(tiny_release(tmp_path), **settings) as server, contextlib.ExitStack() as stack:
+        mine = stack.enter_context(raw.Client(rpc_port))
+        assert mine.call("ServerMetadata", x_api_key="k").status == 0
+        others = [stack.enter_context(raw.Client(rpc_port)) for _ in range(11)]
+        for client in others[:4]:
+            client.send(raw.frame(raw.HEADERS, 0, 1, raw.block("ServerMetadata")[:20]))
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            for client in others[4:8]:
+                assert client.call("ServerMetadata").status == 16  # UNAUTHENTICATED
+            time.sleep(0.05)
+        clients = [stack.enter_context(raw.Client(rpc_port)) for _ in range(11)]
+        for client in clients:
+            assert client.call("ServerMetadata", x_api_key="k").status == 0
+        assert mine.call("ServerMetadata", x_api_key="k").status == 0, "it had a key all the time"
+        assert server.counts("modelship_rejected_total")['modelship_rejected_total{reason="connections"}'] == 11
+
+
+def test_header_lists_that_are_too_large_are_counted_and_cut_off(both: Both):
+    end = raw.END_HEADERS | raw.END_STREAM
+    with raw.Client(both.port) as client:
+        large = raw.block("ServerLive") + encode_indexed([("y", "z" * 3000)]) + b"\xbe" * 6
+        for stream in range(1, 11, 2):
+            client.send(raw.frame(raw.HEADERS, end, stream, large))
+            assert client.answer(stream).status == 8  # RESOURCE_EXHAUSTED
+        client.send(raw.frame(raw.HEADERS, end, 11, large))
+        found = client.until(raw.GOAWAY)
+        assert found is not None
+        assert int.from_bytes(found[2][4:8], "big") == 11  # ENHANCE_YOUR_CALM
+    assert both.client.is_server_live()

@@ -349,3 +349,21 @@ def test_caching_and_head(digits: Server):
     assert (head.status, head.body) == (200, b"")
     assert int(head.headers["content-length"]) == len(digits.call("GET", "/").body)
     assert digits.call("POST", "/").status == 405
+
+
+def test_a_model_that_is_not_a_classifier_shows_its_outputs_by_name(browser: Browser, tmp_path: Path):
+    with served(photo_release(tmp_path, labels=None)) as server:
+        visit(browser, server)
+        picture = tmp_path / "green.png"
+        Image.new("RGB", (480, 320), (51, 204, 0)).save(picture)
+        browser.choose("#file", picture)
+        browser.until("document.querySelector('#answer b') !== null")
+        assert json.loads(browser.text("#answer b")) == pytest.approx([0.2, 0.8, 0], abs=1e-3)
+        assert browser.text("#answer .named > span") == "scores"
+        assert browser.script("document.querySelector('#explain').hidden")
+        assert browser.script("document.querySelector('#classes').childElementCount === 0")
+        keep(browser, "outputs")
+        settled(browser)
+        told: dict[str, Any] = server.call("POST", "/predict", picture.read_bytes(), {"content-type": "image/png"}).json
+        assert told["outputs"]["scores"] == pytest.approx([0.2, 0.8, 0.0], abs=1e-6)
+        assert set(told) == {"outputs", "release"}

@@ -220,7 +220,7 @@ def test_a_json_integer_must_be_one(many: Server):
     assert ask(2**62).json["outputs"][2]["data"] == [2**62]
     for bad in (1.5, "1", True, None, 2**63):
         answer = ask(bad)
-        assert (answer.status, "step" in answer.json["error"]) == (422, True), answer
+        assert (answer.status, "step" in answer.json["error"]) == (400, True), answer
 
 
 def tensor(size: Any = 16, **changes: Any) -> dict[str, Any]:
@@ -238,22 +238,22 @@ PIXELS = struct.pack("<4f", *GREEN)
 BAD = [
     (framed({"inputs": [tensor()]}, PIXELS[:-1]), 400, "image: expected 16 bytes"),
     (framed({"inputs": [tensor()]}, PIXELS + b"x"), 400, "body: 1 bytes of binary data"),
-    (framed({"inputs": [tensor(12)]}, PIXELS), 422, "image: binary_data_size 12 must be 16"),
+    (framed({"inputs": [tensor(12)]}, PIXELS), 400, "image: binary_data_size 12 must be 16"),
     (framed({"inputs": [tensor(-16)]}, PIXELS), 400, "image: binary_data_size"),
     (framed({"inputs": [tensor("16")]}, PIXELS), 400, "image: binary_data_size"),
     (framed({"inputs": [tensor(True)]}, PIXELS), 400, "image: binary_data_size"),
-    (framed({"inputs": [tensor(shape=[2**40, 2, 2, 1])]}, PIXELS), 422, "image: binary_data_size"),
-    (framed({"inputs": [tensor(datatype="FP64")]}, PIXELS), 422, "image: datatype 'FP64'"),
-    (framed({"inputs": [tensor(datatype="BYTES")]}, PIXELS), 422, "image: datatype 'BYTES' must be FP32"),
+    (framed({"inputs": [tensor(shape=[2**40, 2, 2, 1])]}, PIXELS), 400, "image: binary_data_size"),
+    (framed({"inputs": [tensor(datatype="FP64")]}, PIXELS), 400, "image: datatype 'FP64'"),
+    (framed({"inputs": [tensor(datatype="BYTES")]}, PIXELS), 400, "image: datatype 'BYTES' must be FP32"),
     (framed({"inputs": [tensor(data=[1])]}, PIXELS), 400, "image: has both"),
     (framed({"inputs": [tensor(parameters={})]}, b""), 400, "image: has neither"),
     (framed({"inputs": [tensor(parameters={"shared_memory_region": "x"})]}, b""), 400, "image: shared memory"),
-    (framed({"inputs": [tensor(), tensor()]}, PIXELS * 2), 422, "image: given twice"),
-    (framed({"inputs": [tensor()]}, struct.pack("<4f", 1, 2, float("nan"), 4)), 422, "image[2]: nan"),
-    (framed({"inputs": [tensor()]}, struct.pack("<4f", 1, 2, 3, 256)), 422, "image[3]: 256"),
+    (framed({"inputs": [tensor(), tensor()]}, PIXELS * 2), 400, "image: given twice"),
+    (framed({"inputs": [tensor()]}, struct.pack("<4f", 1, 2, float("nan"), 4)), 400, "image[2]: nan"),
+    (framed({"inputs": [tensor()]}, struct.pack("<4f", 1, 2, 3, 256)), 400, "image[3]: 256"),
     (framed({"inputs": [tensor()], "parameters": {"binary_data_output": 1}}, PIXELS), 400, "binary_data_output"),
     (framed({"inputs": [tensor()], "parameters": {"timeout": -1}}, PIXELS), 400, "timeout"),
-    (framed({"inputs": [tensor()], "outputs": [{"name": "x"}]}, PIXELS), 422, "unknown output 'x'"),
+    (framed({"inputs": [tensor()], "outputs": [{"name": "x"}]}, PIXELS), 400, "unknown output 'x'"),
     (
         framed(
             {"inputs": [tensor()], "outputs": [{"name": "probabilities", "parameters": {"classification": "2"}}]},
@@ -264,7 +264,7 @@ BAD = [
     ),
     (
         framed({"inputs": [tensor()], "outputs": [{"name": "probabilities"}] * 2}, PIXELS),
-        422,
+        400,
         "outputs[1]: 'probabilities' is given twice",
     ),
     (framed({"inputs": [tensor()], "id": "x" * 1025}, PIXELS), 400, "id: 1025 characters, at most 1024"),
@@ -272,10 +272,10 @@ BAD = [
     ((b"{}", {"inference-header-content-length": "x"}), 400, "inference-header-content-length 'x'"),
     ((b"{}", {"inference-header-content-length": "-1"}), 400, "inference-header-content-length '-1'"),
     ((json.dumps({"inputs": [tensor()]}).encode(), {}), 400, "needs the header"),
-    ((PIXELS[:-1], {"inference-header-content-length": "0"}), 422, "image: 15 bytes"),
-    ((b"", {"inference-header-content-length": "0"}), 422, "image: 0 bytes"),
+    ((PIXELS[:-1], {"inference-header-content-length": "0"}), 400, "image: 15 bytes"),
+    ((b"", {"inference-header-content-length": "0"}), 400, "image: 0 bytes"),
     ((b"\x1f\x8b no", {"content-encoding": "gzip"}), 400, "not gzip"),
-    ((gzip.compress(b"{}")[:-3], {"content-encoding": "gzip"}), 400, "not one whole gzip"),
+    ((gzip.compress(b"{}")[:-3], {"content-encoding": "gzip"}), 400, "not gzip: it is cut off"),
     ((b"{}", {"content-encoding": "br"}), 415, "content-encoding 'br'"),
     ((b"{}", {"content-type": "image/png"}), 415, "content-type 'image/png'"),
 ]
@@ -336,8 +336,8 @@ def test_pictures(server: Server):
         assert answer.json["probabilities"] == pytest.approx(expected(GREEN), abs=TOLERANCE)
     kind = "multipart/form-data; boundary=frontier"
     for body, status in (
-        (form(), 422),
-        (form(("a", png()), ("b", png())), 422),
+        (form(), 400),
+        (form(("a", png()), ("b", png())), 400),
         (form(("image", b"no picture")), 415),
         (form(("image", png()))[:-20], 400),
         (b"", 400),
@@ -348,5 +348,30 @@ def test_pictures(server: Server):
 
 
 def test_predict_takes_compressed_bodies(server: Server):
-    body = gzip.compress(json.dumps({"image": GREEN}).encode())
+    text = json.dumps({"image": GREEN}).encode()
+    body = gzip.compress(text[:9]) + gzip.compress(text[9:])
     assert server.call("POST", "/predict", body, {"content-encoding": "gzip"}).json["label"] == "green"
+
+
+def test_what_is_malformed_and_what_does_not_fit_are_400_and_counted_apart(server: Server):
+    def rejected() -> tuple[float, float]:
+        counts = server.counts("modelship_rejected_total")
+        malformed, invalid = (
+            counts[f'modelship_rejected_total{{reason="{name}"}}'] for name in ("malformed", "invalid")
+        )
+        return malformed, invalid
+
+    malformed, invalid = rejected()
+    for path, bad in ((INFER, b"{"), ("/predict", b"[]"), ("/explain?method=x", b"{}")):
+        assert server.call("POST", path, bad).status == 400
+    assert rejected() == (malformed + 3, invalid)
+    unfit = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 2, 2, 1], "data": [1, 2, 3, 256]}]}
+    for path, bad in (
+        (INFER, unfit),
+        (INFER, {"inputs": []}),
+        ("/predict", {"image": [1]}),
+        ("/explain", {"image": [1]}),
+    ):
+        answer = server.call("POST", path, bad)
+        assert (answer.status, answer.json["error"].startswith("image")) == (400, True)
+    assert rejected() == (malformed + 3, invalid + 4)

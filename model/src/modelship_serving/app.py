@@ -36,7 +36,7 @@ class Route(t.NamedTuple):
     public: bool = False
 
 
-#: Statuses by reason. 503 and 504 are not among them: whoever raises one of those counts it, knowing why.
+#: Statuses by reason, where the error gives none. 503 and 504 are missing: whoever raises one of those counts it, knowing why.
 _REASONS = {
     400: "malformed",
     401: "unauthenticated",
@@ -48,7 +48,6 @@ _REASONS = {
     414: "malformed",
     415: "media_type",
     417: "malformed",
-    422: "invalid",
     429: "rate_limited",
     431: "malformed",
     499: "client_left",
@@ -125,9 +124,9 @@ class App:
         self._row.begin()
 
     def admit(self, request: Request) -> Route | RequestError | None:
-        """Decide by the head alone whether the body is to be read.
+        """Decide by the headers alone whether the body is to be read.
 
-        Returns the route; or the error to answer with; or ``None`` where that takes time, so that :meth:`answer` does it.
+        Returns the route; or the error to respond with; or ``None`` where that takes time, so that :meth:`answer` does it.
         """
         try:
             return self._admitted(request)
@@ -171,6 +170,7 @@ class App:
             raise RequestError(405, message, ("allow", "GET, HEAD" if route.method == "GET" else route.method))
         if self._gate is not None and not route.public:
             self._gate.admit(request.headers, request.certificate)
+            request.admitted = True
         if self._context.draining and route.endpoint == metrics.HEALTH and request.path != _LIVE:
             self._row.rejected("draining")
             raise RequestError(503, "draining: this server is shutting down")
@@ -194,6 +194,7 @@ class App:
         route = None
         try:
             await self._context.gate.admit_later(request.headers, request.certificate, pending)
+            request.admitted = True
             route = self._routes.get(request.path) or self._find(request.path)
             result = route.handler(request)
         except Exception as exc:  # noqa: BLE001 - as in answer()
@@ -222,7 +223,7 @@ class App:
             )
             error = RequestError(500, "internal error")
         status = error.status
-        if reason := _REASONS.get(status):
+        if reason := error.reason or _REASONS.get(status):
             self._row.rejected(reason)
         headers = () if error.header is None else (error.header,)
         if status >= 500 and not self._context.draining:

@@ -13,7 +13,7 @@ import typing as t
 
 import numpy as np
 
-from .errors import RequestError
+from .errors import InvalidInputError, RequestError
 from .http import Request
 from .tensors import Array, Field
 
@@ -43,7 +43,7 @@ class Slot:
     :param shape: with the batch axis.
     :param size: its ``binary_data_size``.
     :param start: place behind the JSON.
-    :raises RequestError: 400, the size is not one; 422, it is not that of the shape.
+    :raises RequestError: 400, the size is not a size, or not that of the shape.
     """
 
     __slots__ = ("_count", "_field", "_kind", "_shape", "_size", "_start", "end")
@@ -54,8 +54,8 @@ class Slot:
         self._count = math.prod(shape)
         expected = self._count * field.dtype.itemsize
         if size != expected:
-            raise RequestError(
-                422, f"{field.name}: binary_data_size {size} must be {expected} for {field.datatype} {list(shape)[:16]}"
+            raise InvalidInputError(
+                f"{field.name}: binary_data_size {size} must be {expected} for {field.datatype} {list(shape)[:16]}"
             )
         self._field = field
         self._shape = shape
@@ -67,7 +67,7 @@ class Slot:
     def read(self, body: bytes, at: int) -> Array:
         """Return the tensor out of *body*, whose JSON ends *at*.
 
-        :raises RequestError: 400, the body is too short; 422, a value is out of range.
+        :raises RequestError: 400, the body is too short, or a value is out of range.
         """
         start = at + self._start
         end = start + self._size

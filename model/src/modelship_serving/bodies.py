@@ -6,15 +6,14 @@ from __future__ import annotations
 import re
 import zlib
 
-from .errors import RequestError
+from .compression import DamagedError, TooLargeError, decompress
+from .errors import InvalidInputError, RequestError
 from .http import Request, Response
 
 #: Media types of a JSON body; the second is what ``curl -d`` sends when told nothing.
 _JSON_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded", ""})
 #: Answers smaller than this are not compressed: it would cost more time than it saves.
 _COMPRESS_FROM = 1024
-#: Of zlib: a gzip or a zlib header, told apart by the bytes; none of both.
-_EITHER, _RAW = 47, -15
 #: Parts of a form, and bytes of the headers of each.
 _MOST_PARTS, _MOST_HEAD = 100, 8192
 #: A parameter's name, and its value: in quotes, where it may hold all (RFC 9110, section 5.6.6), or without.
@@ -37,30 +36,28 @@ def unexpected_type(request: Request, expected: str) -> RequestError:
 
 
 def content(request: Request, limit: int) -> bytes:
-    """Return the body, decompressed where ``content-encoding`` is ``gzip`` or ``deflate`` (RFC 9110, section 8.4.1).
+    """Return the body, decompressed where ``content-encoding`` is ``gzip`` (of any number of members) or ``deflate``.
+
+    See RFC 9110, section 8.4.1.
 
     :param limit: most bytes of the decompressed body.
     :raises RequestError: 415, another coding; 413, more than *limit*; 400, damaged.
     """
     coding = request.headers.get("content-encoding")
-    if coding is None or coding == "identity":
+    kind = "identity" if coding is None else coding.strip().lower()
+    if kind == "identity":
         return request.body
-    kind = coding.strip().lower()
     if kind not in ("gzip", "x-gzip", "deflate"):
-        raise RequestError(415, f"content-encoding '{coding[:80]}': expected gzip, deflate or identity")
+        raise RequestError(415, f"content-encoding '{kind[:80]}': expected gzip, deflate or identity")
     body = request.body
     # "deflate" is zlib's format, but some clients send the bare stream.
-    bare = kind == "deflate" and (len(body) < 2 or body[0] & 15 != 8 or int.from_bytes(body[:2]) % 31)
-    stream = zlib.decompressobj(_RAW if bare else _EITHER)
+    bare = kind == "deflate" and (len(body) < 2 or body[0] & 15 != 8 or int.from_bytes(body[:2]) % 31 != 0)
     try:
-        data = stream.decompress(body, limit + 1)
-    except zlib.error as exc:
+        return decompress(body, limit, bare)
+    except TooLargeError:
+        raise RequestError(413, f"body: more than {limit} bytes when decompressed (MODELSHIP_MAX_BODY_BYTES)") from None
+    except DamagedError as exc:
         raise RequestError(400, f"body: not {kind}: {exc}") from None
-    if len(data) > limit:
-        raise RequestError(413, f"body: more than {limit} bytes when decompressed (MODELSHIP_MAX_BODY_BYTES)")
-    if not stream.eof or stream.unused_data:
-        raise RequestError(400, f"body: not one whole {kind} stream")
-    return data
 
 
 def compressed(request: Request, response: Response) -> Response:
@@ -95,7 +92,7 @@ def _choose(accepted: str) -> str | None:
 def form_file(request: Request, body: bytes) -> tuple[str, bytes]:
     """Return the name and the content of the one file in a ``multipart/form-data`` body (RFC 7578).
 
-    :raises RequestError: 400, no such body; 422, no file or several.
+    :raises RequestError: 400, not such a body, no file or several.
     """
     boundary = _parameter(request.headers.get("content-type", ""), "boundary")
     if not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
@@ -112,11 +109,11 @@ def form_file(request: Request, body: bytes) -> tuple[str, bytes]:
             break
         start, count = found.end(), count + 1
         if count > _MOST_PARTS:
-            raise RequestError(422, f"body: more than {_MOST_PARTS} parts in the form")
+            raise InvalidInputError(f"body: more than {_MOST_PARTS} parts in the form")
     else:
         raise RequestError(400, "body: not a whole multipart/form-data body")
     if len(files) != 1:
-        raise RequestError(422, f"body: expected one picture in the form, got {len(files)}")
+        raise InvalidInputError(f"body: expected one picture in the form, got {len(files)}")
     return files[0]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The HTTP connections of a worker: how many there are, what they may take together, and who goes where all places are taken."""
+"""The HTTP connections of a worker: how many there are, and what they may take together."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 import time
 import typing as t
 from collections.abc import Awaitable, Callable
-from operator import itemgetter
 
 from .errors import RequestError
+from .eviction import Eviction
 from .http import Request
 from .http1 import Connection
 from .settings import Settings
 
 _BUFFER = 65536
-#: Looking for connections that can go takes one part in so many of a worker's time, however many newcomers there are.
-_LOOKING_SHARE = 20
+#: With this share of the connections open that may be, credentials are asked for before a body is read, however short it is.
+_CROWDED = 0.75
 
 
 class Application(t.Protocol):
@@ -26,7 +26,7 @@ class Application(t.Protocol):
         """Count a request in, once its head is there."""
 
     def admit(self, request: Request) -> t.Any:
-        """Decide by the head alone whether the body is to be read; return the route, or the error to answer with."""
+        """Decide by the headers alone whether the body is to be read; return the route, or the error to respond with."""
 
     def answer(self, request: Request, route: t.Any = None) -> bytes | Awaitable[bytes]:
         """Answer a complete request that :meth:`begin` counted."""
@@ -54,11 +54,13 @@ class Connections:
     ) -> None:
         self.application = application
         self.open: set[Connection] = set()
-        #: How many of them are only told that there are too many.
+        #: How many of them only receive a 503: there are too many.
         self.turned_away = 0
         self.buffer = memoryview(bytearray(_BUFFER))
         self.max_body = settings.max_body_bytes
         self.max_connections = settings.max_connections
+        #: Whether clients need credentials.
+        self.guarded = settings.guarded
         self.read_seconds = settings.read_seconds
         self.idle_seconds = settings.idle_seconds
         self.deadline = settings.deadline_ms / 1000
@@ -69,9 +71,7 @@ class Connections:
         self.rejected = rejected
         self._made = 0
         self._prefix = os.urandom(6).hex()
-        #: Those that can go, the first one last, each with what it said of itself.
-        self._yielding: list[tuple[tuple[bool, int], Connection]] = []
-        self._look_again = 0
+        self._eviction: Eviction[Connection] = Eviction(self.open, self.max_connections, rejected)
 
     def __call__(self) -> Connection:
         return Connection(self)
@@ -81,28 +81,23 @@ class Connections:
         self._made += 1
         return f"{self._prefix}{self._made:010x}"
 
-    def make_room(self) -> bool:
-        """Close the connection that is worth least, for one that has just come; return whether there was one.
+    @property
+    def served(self) -> int:
+        """Open connections other than those that only receive a 503."""
+        return len(self.open) - self.turned_away
 
-        All are looked at together, and then closed one by one: a flood of newcomers costs no more than it must.
-        """
-        now = time.monotonic_ns()
-        if not self._yielding and now >= self._look_again:
-            began = time.thread_time_ns()
-            found = [(place, connection) for connection in self.open if (place := connection.place(now))]
-            self._yielding = sorted(found, key=itemgetter(0), reverse=True)
-            self._look_again = now + _LOOKING_SHARE * (time.thread_time_ns() - began)
-        while self._yielding:
-            place, connection = self._yielding.pop()
-            if connection.place(now) == place and connection.give_way():
-                self.rejected("connections")
-                return True
-        return False
+    @property
+    def crowded(self) -> bool:
+        """Whether connections run short."""
+        return self.served >= _CROWDED * self.max_connections
+
+    def make_room(self) -> bool:
+        """Close the connection that is worth least, for one that has just come; return whether there was one."""
+        return self._eviction.make_room()
 
     def sweep(self) -> None:
         """Close the connections whose time is over; to be called about every second."""
-        self._yielding = []
-        self._look_again = 0
+        self._eviction.reset()
         now = time.monotonic_ns()
         for connection in list(self.open):
             connection.check_time(now)

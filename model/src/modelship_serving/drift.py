@@ -179,7 +179,8 @@ class _Layout:
     def __init__(self, release: Release, baseline: Baseline) -> None:
         specs = [spec.name for spec in release.signature.inputs]
         self._inputs = [(specs.index(given.name), given, *_limits(given)) for given in baseline.inputs]
-        self._prediction = baseline.prediction
+        # Without labels the outputs are not scores of classes, whatever the baseline counted of them.
+        self._prediction = baseline.prediction if release.signature.class_output is not None else None
         self._output = 0
         self.values = max((math.prod(given.shape) for given in baseline.inputs), default=1)
         self._histograms: list[tuple[str, Histogram]] = []

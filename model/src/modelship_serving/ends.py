@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the connection of an HTTP client ends: after its last answer, by time, or because others need its place."""
+"""How the connection of an HTTP client ends: after its last response, by time, or for another connection."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import time
 import typing as t
 
+from . import eviction
 from .errors import RequestError
 from .http import Request
 from .kernel import tcp
@@ -23,10 +24,6 @@ HEAD, BODY, ANSWER, LAST, AWAY = range(5)
 _LINGER = 2.0
 #: Connections over the limit that are told so at a time; further ones are just cut.
 _TOLD = 256
-#: Where all places are taken, a connection is left alone for so long after it came or sent something, and as long as what
-#: it sends of a request amounts to so many bytes a second.
-_SETTLE_NS = 1_000_000_000
-_LEAST_RATE = 1000
 
 
 class Ends:
@@ -39,6 +36,8 @@ class Ends:
         "_data",
         "_ended",
         "_held",
+        "_known",
+        "_opened",
         "_paused",
         "_peer",
         "_raw",
@@ -57,7 +56,9 @@ class Ends:
         self._transport: asyncio.Transport
         self._peer = ""
         self._state = HEAD
-        self._since = time.monotonic_ns()  # when it came, or the first bytes of a request, or the last answer went
+        self._opened = time.monotonic_ns()
+        self._known = False  # whether it has shown credentials, where clients need them
+        self._since = self._opened  # when it came, or the first bytes of a request, or the last answer went
         self._data = b""  # read, not looked at yet
         self._raw: bytes | None = None  # the head before, as sent: clients repeat themselves
         self._request: Request = t.cast(Request, None)
@@ -151,24 +152,34 @@ class Ends:
         if self._state == HEAD and not self._data and self._since <= before:
             self._last(linger=False)
 
-    # --- places ---
+    # --- eviction ---
 
-    def place(self, now: int) -> tuple[bool, int] | None:
-        """Return what tells whose place goes to a newcomer first (the least), or ``None`` to keep it.
-
-        First those that keep a request back, their first one or one that has hardly begun; then those between two requests.
+    def rank(self, now: int) -> eviction.Rank | None:
+        """See :class:`.eviction.Evictable`: first those without credentials where clients need them, then those that keep a
+        request back, their first one or one that has hardly begun, then those between two requests.
         """
+        state = self._state
+        if self.unknown:
+            settled = state != AWAY and now - self._opened >= eviction.SETTLE_NS
+            return (eviction.UNKNOWN, self._opened) if settled else None
         age = now - self._since
-        if age < _SETTLE_NS or self._state > BODY or self._paused:
+        if age < eviction.SETTLE_NS or state > BODY or self._paused:
             return None
         received = len(self._data) + self._held
-        if received > age * _LEAST_RATE / 1e9:
+        if received > age * eviction.LEAST_RATE / 1e9:
             return None
-        return bool(self._raw) and not received and self._state == HEAD, self._since
+        between = bool(self._raw) and not received and state == HEAD
+        return eviction.IDLE if between else eviction.SLOW, self._since
+
+    @property
+    def unknown(self) -> bool:
+        """See :class:`.eviction.Evictable`."""
+        return self._all.guarded and not self._known
 
     def give_way(self) -> bool:
-        """Close the connection without a word, unless there is something that its client has not read yet."""
-        if self._transport.get_write_buffer_size() or tcp(self._transport).waiting:
+        """See :class:`.eviction.Evictable`."""
+        unread = bool(self._transport.get_write_buffer_size()) or tcp(self._transport).waiting
+        if unread and not self.unknown:
             return False
         self._all.open.discard(self)  # it is lost in the next turn of the event loop only
         self._transport.abort()

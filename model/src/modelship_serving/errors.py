@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The two kinds of failure: one that ends the process at start, one that a client is told about."""
+"""The two kinds of failure: one that ends the process at start, one that is reported to a client."""
 
 from __future__ import annotations
 
@@ -11,18 +11,30 @@ class StartError(Exception):
 
 
 class RequestError(Exception):
-    """A request that cannot be answered.
+    """A request that fails.
 
     :param status: the HTTP status.
     :param message: one line that names the field and says what was expected.
-    :param header: one more header of the answer.
+    :param header: one more header of the response.
+    :cvar reason: the label in ``modelship_rejected_total`` where the status alone does not decide it.
     """
+
+    reason = ""
 
     def __init__(self, status: int, message: str, header: tuple[str, str] | None = None) -> None:
         super().__init__(message)
         self.header = header
         self.status = status
         self.message = message
+
+
+class InvalidInputError(RequestError):
+    """A well-formed request whose input does not fit the model: 400, as the Open Inference Protocol has it, counted by itself."""
+
+    reason = "invalid"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(400, message)
 
 
 class KeysPendingError(RequestError):

@@ -21,10 +21,10 @@ import numpy as np
 
 from .bodies import content, form_file, is_json, media_type, query_value, unexpected_type
 from .context import Context
-from .errors import RequestError
+from .errors import InvalidInputError, RequestError
 from .http import Handler, Request, Response
 from .images import INVERT, MEDIA_TYPES, Picture, image_inputs, one_of, picture_of, to_pixels
-from .simple import Simple, answer_output, no_number
+from .simple import Simple, no_number
 from .tensors import Array
 
 METHODS = ("occlusion", "integrated-gradients")
@@ -51,8 +51,8 @@ class Explainer:
     async def answer(self, request: Request) -> Response:
         """Answer one request: a JSON body as for /predict with one sample, or a picture.
 
-        :raises RequestError: 503, another explanation is being made; 422, no picture model, or the input does not fit;
-            400, an unknown option; 404, no such version.
+        :raises RequestError: 503, another explanation is being made; 400, not an image classifier, the input does not fit, or
+            an unknown option; 404, no such version.
         """
         method = one_of(request.query, "method", METHODS)
         one_of(request.query, "invert", INVERT)
@@ -115,18 +115,18 @@ class Explanation(t.NamedTuple):
 def explainable(model: t.Any) -> str:
     """Return why the answers of *model* cannot be explained, "" where they can."""
     if len(model.fields) != 1:
-        return f"the model takes {len(model.fields)} inputs, only pictures can be explained"
+        return f"the model takes {len(model.fields)} inputs, only images can be explained"
     if picture_of(model.fields[0]) is None:
-        return f"'{model.fields[0].name}' is no picture but {model.fields[0].describe()}"
-    if not answer_output(model)[1]:
-        return "the model is no classifier: there is no score of a class to explain"
+        return f"'{model.fields[0].name}' is not an image but {model.fields[0].describe()}"
+    if model.release.signature.class_output is None:
+        return "the model is not a classifier (its release has no labels): there is no score of a class to explain"
     return ""
 
 
 def _explainable(model: t.Any) -> Picture:
     why = explainable(model)
     if why:
-        raise RequestError(422, f"explain: {why}")
+        raise InvalidInputError(f"explain: {why}")
     return t.cast(Picture, picture_of(model.fields[0]))
 
 
@@ -137,7 +137,7 @@ async def _sample(request: Request, model: t.Any, limit: int) -> Array:
     if is_json(media):
         arrays, count = Simple(model).read(body)
         if (count or 1) != 1:
-            raise RequestError(422, f"instances: one sample at a time can be explained, got {count}")
+            raise InvalidInputError(f"instances: one sample at a time can be explained, got {count}")
         return arrays[0]
     if media == "multipart/form-data":
         _name, body = form_file(request, body)
@@ -147,10 +147,9 @@ async def _sample(request: Request, model: t.Any, limit: int) -> Array:
 
 
 async def _explain(method: str, model: t.Any, picture: Picture, sample: Array, request: Request) -> Explanation:
-    output, _classifier = answer_output(model)
+    output, labels = model.release.signature.class_output, model.release.signature.labels
     wanted = query_value(request, "class")
     (answer,) = (await model.infer([sample], 1, request.deadline, request.id, quiet=True))[output]
-    labels = model.release.signature.labels or tuple(map(str, range(len(answer))))
     index = int(np.argmax(answer))
     if wanted is not None:
         if wanted not in labels:

@@ -22,9 +22,11 @@ class Request:
     :ivar started: ``time.monotonic_ns()`` at which its first bytes were read.
     :ivar trace: headers to pass on; ``trace_id``: out of these, for logs.
     :ivar connection: the ``connection`` header of the answer, or "".
+    :ivar admitted: whether credentials that the path needs were shown.
     """
 
     __slots__ = (
+        "admitted",
         "body",
         "certificate",
         "connection",
@@ -65,6 +67,7 @@ class Request:
         self.trace: tuple[tuple[str, str], ...] = ()
         self.trace_id = ""
         self.connection = ""
+        self.admitted = False
 
 
 class Response:

@@ -23,7 +23,8 @@ if t.TYPE_CHECKING:
 
 #: Bytes of further requests that are read while one is worked on.
 _AHEAD = 65536
-#: A body up to this size is read even if the request is refused by its head: the connection goes on.
+#: A body up to this size is read even if the request is rejected by its headers, so that the connection goes on; it is not
+#: kept, and not read where connections run short.
 _SMALL_BODY = 65536
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -31,13 +32,14 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Connection(Ends, asyncio.BufferedProtocol):
     """One client."""
 
-    __slots__ = ("_certificate", "_head", "_left", "_task")
+    __slots__ = ("_certificate", "_head", "_left", "_seen", "_task")
 
     def __init__(self, connections: Connections) -> None:
         super().__init__(connections)
         self._certificate: t.Any = None
         self._head: Head = t.cast(Head, None)
         self._left = 0  # of the body, to come
+        self._seen = 0  # bytes of headers that have been looked at and go on
         self._task: asyncio.Task[None] | None = None
 
     # --- called by asyncio ---
@@ -51,7 +53,7 @@ class Connection(Ends, asyncio.BufferedProtocol):
         self._since = time.monotonic_ns()
         everybody.open.add(self)
         everybody.opened(1)
-        if len(everybody.open) - everybody.turned_away > everybody.max_connections and not everybody.make_room():
+        if everybody.served > everybody.max_connections and not everybody.make_room():
             self._turn_away()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
@@ -104,7 +106,8 @@ class Connection(Ends, asyncio.BufferedProtocol):
             self._task.cancel()
             self._task = None
         if self._state in (BODY, ANSWER):
-            self._application.left(self._request, self._route)
+            refused = isinstance(self._route, RequestError)
+            self._application.left(self._request, None if refused else self._route)
         self._let_go()
         self._state = LAST
 
@@ -151,7 +154,12 @@ class Connection(Ends, asyncio.BufferedProtocol):
                     request.body = data[place:end]
                 data = data[end:]
             self._data = data
-            answer = application.answer(request, route)
+            if route is not None and isinstance(route, RequestError):
+                answer: bytes | Awaitable[bytes] = application.refuse(request, route)
+            else:
+                answer = application.answer(request, route)
+            if request.admitted:
+                self._known = True
             if not isinstance(answer, bytes):
                 self._state, self._request, self._route = ANSWER, request, route
                 self._task = asyncio.get_running_loop().create_task(self._answer_later(answer))
@@ -174,12 +182,14 @@ class Connection(Ends, asyncio.BufferedProtocol):
         whole = data
         if data.startswith(b"\r\n"):
             data = data[2:]  # RFC 9112, section 2.2: an empty line before a request is to be ignored
-        end = data.find(b"\r\n\r\n") + 4
+        end = data.find(b"\r\n\r\n", max(0, self._seen - 3)) + 4
         if end < 4 or end > MAX_HEAD:
             self._data = whole
-            check_incomplete(data[:end] if end > 3 else data)
+            check_incomplete(data[:end] if end > 3 else data, self._seen)
+            self._seen = len(data)
             return None
         self._raw = None
+        self._seen = 0
         raw = data[:end]
         self._head = Head(raw)
         self._raw = raw
@@ -213,11 +223,16 @@ class Connection(Ends, asyncio.BufferedProtocol):
         limit = self._all.max_body
         self._request, self._route = request, None
         if head.length > limit:
-            self._stop_reading(RequestError(413, f"body: {head.length} bytes, at most {limit} are accepted (MODELSHIP_MAX_BODY_BYTES)"))
+            self._stop_reading(
+                RequestError(413, f"body: {head.length} bytes, at most {limit} are accepted (MODELSHIP_MAX_BODY_BYTES)")
+            )
             return False
-        if head.expects or head.length == CHUNKED or head.length > _SMALL_BODY:
+        everybody = self._all
+        small = not head.expects and 0 <= head.length <= _SMALL_BODY
+        if everybody.guarded or not small:
             self._route = self._application.admit(request)
-            if isinstance(self._route, RequestError):
+            self._known |= request.admitted
+            if isinstance(self._route, RequestError) and (not small or everybody.crowded):
                 self._stop_reading(self._route)
                 return False
         if head.expects:
@@ -233,6 +248,9 @@ class Connection(Ends, asyncio.BufferedProtocol):
         :raises RequestError: 400, 413, or 503 where too much is being read.
         """
         body, everybody = self._body, self._all
+        if isinstance(self._route, RequestError):
+            self._left, rest = max(0, self._left - len(data)), data[self._left :]
+            return None if self._left else rest
         self._held += len(data)
         everybody.held += len(data)
         if everybody.held > everybody.most_held:
@@ -256,6 +274,7 @@ class Connection(Ends, asyncio.BufferedProtocol):
 
     async def _answer_later(self, answer: Awaitable[bytes]) -> None:
         data = await answer
+        self._known |= self._request.admitted
         self._let_go()
         self._task = None
         self._state = HEAD

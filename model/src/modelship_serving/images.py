@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .errors import RequestError
+from .errors import InvalidInputError, RequestError
 from .golden import golden_inputs
 from .parts import needed
 from .tensors import Array, Field
@@ -98,11 +98,11 @@ async def image_inputs(data: bytes, query: str, model: t.Any) -> list[Array]:
     With ``invert=auto`` black and white change places when the model was trained on a dark background and the border of
     this picture is bright, as that of ink on paper is.
 
-    :raises RequestError: 415, no PNG or JPEG; 422, damaged, or not for this model; 413, more than MAX_PIXELS; 400, another
+    :raises RequestError: 415, not a PNG or JPEG; 413, more than MAX_PIXELS; 400, damaged, not for this model, or another
         *invert*; 503, too many wait to be decoded.
     """
     if len(model.fields) != 1:
-        raise RequestError(422, f"body: this model takes {len(model.fields)} inputs, not one picture: send JSON")
+        raise InvalidInputError(f"body: this model takes {len(model.fields)} inputs, not one picture: send JSON")
     field = model.fields[0]
     how = (picture_in(field), field, one_of(query, "invert", INVERT), dark_background(model))
     if len(data) <= _INLINE_BYTES:
@@ -199,11 +199,11 @@ def _border(image: Array) -> Array:
 def picture_in(field: Field) -> Picture:
     """Return how *field* holds a picture.
 
-    :raises RequestError: 422, it does not.
+    :raises InvalidInputError: it does not.
     """
     picture = picture_of(field)
     if picture is None:
-        raise RequestError(422, f"body: '{field.name}' is no picture but {field.describe()}: send JSON")
+        raise InvalidInputError(f"body: '{field.name}' is no picture but {field.describe()}: send JSON")
     return picture
 
 
@@ -217,7 +217,7 @@ def _open(data: bytes) -> tuple[Image, int]:
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
     except Exception:  # noqa: BLE001 - damaged pictures make Pillow raise errors of many types
-        raise RequestError(422, _DAMAGED) from None
+        raise InvalidInputError(_DAMAGED) from None
     if image.width * image.height > MAX_PIXELS or max(image.size) > _MAX_SIDE:
         raise RequestError(
             413, f"body: {image.width}x{image.height} pixels, at most {MAX_PIXELS} are accepted: scale the picture down"
@@ -232,7 +232,7 @@ def _convert(image: Image, picture: Picture, field: Field, invert: str, dark: bo
     try:
         pixels = _pixels(image, picture)
     except Exception:  # noqa: BLE001 - as in _open
-        raise RequestError(422, _DAMAGED) from None
+        raise InvalidInputError(_DAMAGED) from None
     if invert == "true" or (invert == "auto" and dark and np.median(_border(pixels)) > 127):
         pixels = 255 - pixels
     return from_pixels(pixels, picture, field)

@@ -15,7 +15,7 @@ ENDPOINTS = ("predict", "infer", "metadata", "health", "metrics", "explain", "pa
 PREDICT, INFER, METADATA, HEALTH, METRICS, EXPLAIN, PAGE, GRPC, OTHER = range(len(ENDPOINTS))
 
 #: 499 stands for a client that went away before its answer.
-CODES = (200, 304, 400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 422, 429, 431, 499, 500, 501, 503, 504, 505)
+CODES = (200, 304, 400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 429, 431, 499, 500, 501, 503, 504, 505)
 _CODE_INDEX = {code: index for index, code in enumerate(CODES)}
 
 #: Upper bounds of the latency histogram, in seconds.
@@ -24,8 +24,8 @@ _NANOSECONDS = [int(bound * 1e9) for bound in BUCKETS]
 
 #: Why a request was not answered as asked; what is not in the tuple counts as the last.
 REASONS = (
-    "malformed",  # 400, 414, 431, 501, 505: no request that HTTP or the protocol knows
-    "invalid",  # 422: does not fit the signature
+    "malformed",  # 400, 414, 417, 431, 501, 505: not a request that HTTP or the protocol defines
+    "invalid",  # 400: does not fit the signature (errors.InvalidInputError)
     "not_found",
     "method",
     "media_type",

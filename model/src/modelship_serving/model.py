@@ -14,7 +14,7 @@ import numpy as np
 from .backends import load_backend
 from .batching import INLINE_SECONDS, Meter, Plan, Queue
 from .budget import Budget
-from .errors import RequestError, StartError
+from .errors import InvalidInputError, RequestError, StartError
 from .logs import Log, captured_stderr
 from .release import Release
 from .tensors import Array, Field, v2_datatype
@@ -183,7 +183,7 @@ class Model:
     def run(self, inputs: list[Array]) -> list[Array]:
         """Run the model here and now, whatever else runs: not for use beside :meth:`infer` from another thread.
 
-        :raises RequestError: 422, the model cannot digest these values although they fit the signature.
+        :raises InvalidInputError: the model cannot run on these values although they fit the signature.
         """
         try:
             return self._backend.run(inputs)
@@ -193,7 +193,7 @@ class Model:
             reason = (str(exc).splitlines() or [""])[0][:300]
             self._log.warning("the model refused its input", release=self.release.digest, error=reason)
             names = ", ".join(field.name for field in self.fields)
-            raise RequestError(422, f"{names}: the model cannot run on these values") from None
+            raise InvalidInputError(f"{names}: the model cannot run on these values") from None
 
     def infer_now(self, inputs: list[Array], count: int) -> list[Array] | None:
         """Run the model at once where that takes less than handing the work over would, else return ``None``.
@@ -234,8 +234,8 @@ class Model:
         :param deadline: ``time.monotonic()`` after which the answer is not wanted any more.
         :param request_id: for the log.
         :param quiet: these are no client's inputs (an explanation's): the observers are not to see them.
-        :raises RequestError: 503 the queue is full; out of the future: 504 the deadline is over, 422 the model cannot digest
-            the values.
+        :raises RequestError: 503 the queue is full; out of the future: 504 the deadline is over, 400 the model cannot run
+            on the values.
         """
         try:
             return _Turn(self._queue.submit(inputs, count, deadline, quiet))

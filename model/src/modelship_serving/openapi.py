@@ -18,7 +18,7 @@ from .schemas import Schema, flat, obj, ref, schemas
 _MOST_NUMBERS = 4096
 
 _ERRORS = {
-    "400": "Not such a request: bad JSON, a wrong option.",
+    "400": "Not such a request (bad JSON, a wrong option), or the input does not fit the signature; the message names the field.",
     "401": "No credentials, or not known ones.",
     "403": "The client certificate is missing.",
     "404": "No such path, model or version.",
@@ -26,7 +26,6 @@ _ERRORS = {
     "408": "The request did not arrive in time.",
     "413": "The body is larger than the limit, or the picture has too many pixels.",
     "415": "Another media type than those listed.",
-    "422": "The input does not fit the signature; the message names the place.",
     "429": "More requests than this client may send; `retry-after` says when to try again.",
     "503": "Overloaded, or shutting down; `retry-after` says when to try again.",
     "504": "The deadline passed before the answer was ready.",
@@ -128,7 +127,7 @@ class _Document:
         explain = self._post("explain", "Show which parts of a picture speak for a class", "simple")
         one = {"application/json": {"schema": ref("Sample"), **self._examples(("one",))}}
         explain["requestBody"] = {"required": True, "content": {**one, **self._media()}}
-        labels = self._release.signature.labels
+        labels = self._release.signature.labels or ()
         explain["parameters"] += [
             {
                 "name": "method",
@@ -140,7 +139,7 @@ class _Document:
                 "name": "class",
                 "in": "query",
                 "description": "The class to explain; by default the one that was found.",
-                "schema": {"enum": list(labels)} if labels else {"type": "string"},
+                "schema": {"enum": list(labels)},
             },
             self._version_query(),
         ]
@@ -212,7 +211,7 @@ class _Document:
         return paths
 
     def _post(self, operation: str, summary: str, tag: str) -> Schema:
-        codes = ["400", "408", "413", "415", "422", "503", "504"]
+        codes = ["400", "408", "413", "415", "503", "504"]
         if operation in ("predict", "explain"):
             codes.append("404")
         if self._context.gate.enabled:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 
-from .errors import RequestError
+from .errors import InvalidInputError, RequestError
 
 #: Parts of a file; in one of 8 MB those of usual writers are 8 KB or larger.
 MOST_PARTS = 4096
@@ -33,7 +33,7 @@ def needed(data: bytes) -> tuple[bytes, int]:
 
     What is cut off or otherwise damaged is left to the decoder to find.
 
-    :raises RequestError: 415, it is neither; 422, it has more parts or scans than a picture needs.
+    :raises RequestError: 415, it is neither; 400, it has more parts or scans than a picture needs.
     """
     if data.startswith(PNG):
         return _of_png(data)
@@ -80,4 +80,4 @@ def _of_jpeg(data: bytes) -> int:
 
 
 def _too_many(what: str) -> RequestError:
-    return RequestError(422, f"body: the picture's file has more than {what}: save it again as PNG or JPEG")
+    return InvalidInputError(f"body: the picture's file has more than {what}: save it again as PNG or JPEG")

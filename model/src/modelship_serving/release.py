@@ -27,11 +27,25 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """What the model takes and gives; *labels* name the classes of a classifier."""
+    """Inputs and outputs of the model; *labels* name the classes of a classifier, and make it one."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     labels: tuple[str, ...] | None = None
+
+    @property
+    def class_output(self) -> int | None:
+        """Index of the output with one score for each label; ``None``: the model is not a classifier.
+
+        Only labels make a classifier: a row of numbers may be an embedding, coordinates or several regressions as well.
+        """
+        count = len(self.labels or ())
+        if count < 2:
+            return None
+        for index, spec in enumerate(self.outputs):
+            if spec.dtype.startswith("float") and len(spec.shape) == 2 and spec.shape[1] == count:
+                return index
+        return None
 
 
 class _File(msgspec.Struct):

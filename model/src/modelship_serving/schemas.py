@@ -7,7 +7,7 @@ import itertools
 import typing as t
 
 from .context import Context
-from .simple import answer_output
+from .release import TensorSpec
 from .tensors import Field
 from .v2_request import MOST_ID
 
@@ -60,17 +60,18 @@ def schemas(context: Context) -> Schema:
 
 
 def _prediction(context: Context) -> Schema:
+    """Return the properties of the prediction for one sample: the class of a classifier, and all other outputs by name."""
     model = context.models.default
-    output, classifier = answer_output(model)
-    if not classifier:
-        return {"result": {"description": f"A number, or an array of the output's shape; {_NO_NUMBER}."}}
     signature = model.release.signature
-    count = signature.outputs[output].shape[1]
-    found: Schema = {
-        "result": {"type": "integer", "minimum": 0, "maximum": count - 1, "description": "Index of the class."}
-    }
-    if signature.labels:
-        found["label"] = {"enum": list(dict.fromkeys(signature.labels))}
+    output = signature.class_output
+    others = {spec.name: _output_schema(spec) for place, spec in enumerate(signature.outputs) if place != output}
+    found: Schema = {"outputs": obj(others)} if others else {}
+    if output is None:
+        return found
+    labels = signature.labels or ()
+    count = len(labels)
+    found["result"] = {"type": "integer", "minimum": 0, "maximum": count - 1, "description": "Index of the class."}
+    found["label"] = {"enum": list(dict.fromkeys(labels))}
     # Probabilities, or other scores where they do not add up to 1.
     number: Schema = {"type": "number"}
     if model.gives_probabilities(output):
@@ -191,8 +192,17 @@ def input_schema(field: Field) -> Schema:
 
 def _nested(item: Schema, shape: tuple[int, ...]) -> Schema:
     for length in reversed(shape):
-        item = {"type": "array", "items": item, "minItems": length, "maxItems": length}
+        item = {"type": "array", "items": item, **({} if length < 0 else {"minItems": length, "maxItems": length})}
     return item
+
+
+def _output_schema(spec: TensorSpec) -> Schema:
+    """Return the schema of one sample of an output; an axis of -1 is of any length."""
+    if spec.dtype == "bool":
+        return _nested({"type": "boolean"}, spec.shape[1:])
+    if not spec.dtype.startswith("float"):
+        return _nested({"type": "integer"}, spec.shape[1:])
+    return {**_nested({"type": ["number", "null"]}, spec.shape[1:]), "description": f"{_NO_NUMBER}."}
 
 
 def _v2_input(field: Field) -> Schema:

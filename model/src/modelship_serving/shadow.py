@@ -54,7 +54,11 @@ class ShadowCounts:
             ("samples", _SAMPLES, "Samples that the shadow version was run on."),
             ("dropped", _DROPPED, "Samples that it was not run on because it had fallen behind."),
             ("failed", _FAILED, "Samples that it could not be run on."),
-            ("disagreements", _DISAGREED, "Samples whose first class was another than that of the default version."),
+            (
+                "disagreements",
+                _DISAGREED,
+                "Samples whose class was another than that of the default version (of classifiers).",
+            ),
         ):
             lines += [
                 f"# HELP modelship_shadow_{name}_total {text}",
@@ -88,6 +92,7 @@ class Shadow:
 
     def __init__(self, model: Model, cells: memoryview, settings: Settings, log: Log) -> None:
         self._model = model
+        self._classes = model.release.signature.class_output
         self._cells = cells
         self._share = settings.shadow_percent / 100
         self._log = log
@@ -145,12 +150,12 @@ class Shadow:
         cells = self._cells
         greatest = np.zeros(count)
         differ = np.zeros(count, bool)
-        for mine, other in zip(outputs, answers, strict=True):
+        for index, (mine, other) in enumerate(zip(outputs, answers, strict=True)):
             rows, others = mine.reshape(count, -1), other.reshape(count, -1)
             apart = np.abs(rows.astype(np.float64) - others.astype(np.float64)).max(axis=1, initial=0.0)
             # Whatever is no number counts as infinitely far apart.
             greatest = np.maximum(greatest, np.where(np.isnan(apart), np.inf, apart))
-            if mine.ndim == 2 and mine.dtype.kind == "f" and rows.shape[1] > 1:
+            if index == self._classes:
                 differ |= rows.argmax(axis=1) != others.argmax(axis=1)
         for place in np.searchsorted(DIFFERENCES, greatest).tolist():
             cells[_DIFFERENCE + place] += 1

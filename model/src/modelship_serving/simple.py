@@ -13,7 +13,7 @@ from . import metrics
 from .app import Route
 from .bodies import compressed, content, form_file, is_json, media_type, query_value, unexpected_type
 from .context import Context
-from .errors import RequestError
+from .errors import InvalidInputError, RequestError
 from .http import Request, Response
 from .model import Model
 from .tensors import Array, Field
@@ -73,9 +73,9 @@ def routes(context: Context) -> dict[str, Route]:
 class Simple:
     """The simple protocol for one model.
 
-    A classifier's answer has ``result`` (the class), ``label`` (where the release has labels) and ``probabilities``
-    (``scores`` where they are none); any other model's has ``result`` only (a number, or an array). Further outputs are in
-    ``outputs``, by name. What JSON has no number for, NaN and the infinities, is ``null``.
+    The response of a classifier (a release with labels) has ``result`` (the index of the class), ``label`` and
+    ``probabilities`` (``scores`` where they are not probabilities); its further outputs are in ``outputs``, by name. The
+    response of any other model has all outputs there. What JSON has no number for, NaN and the infinities, is ``null``.
 
     :param limit: most bytes of a decompressed body.
     :param headers: of every answer.
@@ -88,10 +88,12 @@ class Simple:
         self._fields = model.fields
         self._release = model.release.digest
         signature = model.release.signature
-        self._labels = list(signature.labels) if signature.labels else None
-        self._output, self._classifier = answer_output(model)
-        self._others = [(spec.name, i) for i, spec in enumerate(signature.outputs) if i != self._output]
-        self._scores = "probabilities" if model.gives_probabilities(self._output) else "scores"
+        self._labels = list(signature.labels or ())
+        self._classes = signature.class_output
+        self._others = [(spec.name, i) for i, spec in enumerate(signature.outputs) if i != self._classes]
+        self._scores = "scores"
+        if self._classes is not None and model.gives_probabilities(self._classes):
+            self._scores = "probabilities"
         # The common request, one flat array of numbers per input, is decoded and type-checked in one pass in C.
         names = [(field.name, list[field.element]) for field in self._fields]  # type: ignore[name-defined]
         try:
@@ -104,7 +106,7 @@ class Simple:
     def answer(self, request: Request) -> Response | Awaitable[Response]:
         """Answer one request, at once where the model runs at once.
 
-        :raises RequestError: 400 for what is not a JSON object, 413, 415, 422 for what does not fit the signature.
+        :raises RequestError: 400 for what is not a JSON object or does not fit the signature, 413, 415.
         """
         header = request.headers.get
         if header("content-type") not in _USUAL_TYPES and not is_json(media := media_type(request)):
@@ -137,7 +139,10 @@ class Simple:
         return await image_inputs(data, request.query, self._model)
 
     def _body(self, outputs: list[Array], count: int | None) -> bytes:
-        answers = [self._answer(value) for value in outputs[self._output].tolist()]
+        if self._classes is not None:
+            answers = [self._class(scores) for scores in outputs[self._classes].tolist()]
+        else:
+            answers = [{} for _sample in outputs[0]]
         for name, index in self._others:
             for answer, value in zip(answers, outputs[index].tolist(), strict=True):
                 answer.setdefault("outputs", {})[name] = value
@@ -176,16 +181,16 @@ class Simple:
             return [self._column(field, [request[field.name]], [field.name]) for field in self._fields], None
         if len(request) > 1:
             other = next(name for name in request if name != "instances")
-            raise RequestError(422, f"{other}: not allowed beside 'instances'")
+            raise InvalidInputError(f"{other}: not allowed beside 'instances'")
         instances = request["instances"]
         if type(instances) is not list or not instances:
-            raise RequestError(422, "instances: expected a non-empty array of samples")
+            raise InvalidInputError("instances: expected a non-empty array of samples")
         if self._single is not None and type(instances[0]) is not dict:
             places = [f"instances[{i}]" for i in range(len(instances))]
             return [self._column(self._single, instances, places)], len(instances)
         for i, instance in enumerate(instances):
             if type(instance) is not dict:
-                raise RequestError(422, f"instances[{i}]: expected an object with {self._names()}")
+                raise InvalidInputError(f"instances[{i}]: expected an object with {self._names()}")
             self._check_names(instance, f"instances[{i}].")
         return [
             self._column(
@@ -209,35 +214,22 @@ class Simple:
         for field in self._fields:
             if field.name not in request:
                 got = ", ".join(f"'{name[:40]}'" for name in list(request)[:5]) or "nothing"
-                raise RequestError(422, f"{where}{field.name}: missing, expected {field.describe()}; got {got}")
+                raise InvalidInputError(f"{where}{field.name}: missing, expected {field.describe()}; got {got}")
         known = {field.name for field in self._fields}
         for name in request:
             if name not in known:
-                raise RequestError(422, f"{where}{name[:40]}: unknown field, expected {self._names()}")
+                raise InvalidInputError(f"{where}{name[:40]}: unknown field, expected {self._names()}")
 
-    def _answer(self, value: t.Any) -> dict[str, t.Any]:
-        if not self._classifier:
-            return {"result": value}
+    def _class(self, scores: list[float]) -> dict[str, t.Any]:
+        """Return the class with the highest of the *scores*, the first one of several."""
         # One NaN makes the sum NaN; infinities of both signs do too.
-        if math.isnan(sum(value)) and any(map(math.isnan, value)):
+        if math.isnan(sum(scores)) and any(map(math.isnan, scores)):
             raise no_number(self._model)
-        result = value.index(max(value))
-        if self._labels is None:
-            return {"result": result, self._scores: value}
-        return {"result": result, "label": self._labels[result], self._scores: value}
-
-
-def answer_output(model: Model) -> tuple[int, bool]:
-    """Find the output that answers, and whether it holds one number for each of several classes."""
-    signature = model.release.signature
-    for index, spec in enumerate(signature.outputs):
-        classes = spec.shape[1] if len(spec.shape) == 2 else 0
-        if spec.dtype.startswith("float") and (classes == len(signature.labels) if signature.labels else classes > 1):
-            return index, True
-    return 0, False
+        result = scores.index(max(scores))
+        return {"result": result, "label": self._labels[result], self._scores: scores}
 
 
 def no_number(model: Model) -> RequestError:
-    """Return the error of a classifier whose scores do not say anything: none is the greatest where one is no number."""
+    """Return the error of a classifier whose scores decide nothing: none is the greatest where one is NaN."""
     names = ", ".join(field.name for field in model.fields)
-    return RequestError(422, f"{names}: the model gives scores that are no numbers (NaN) for these values")
+    return InvalidInputError(f"{names}: the model gives scores that are not numbers (NaN) for these values")

@@ -10,7 +10,7 @@ import typing as t
 
 import numpy as np
 
-from .errors import RequestError, StartError
+from .errors import InvalidInputError, RequestError, StartError
 from .release import TensorSpec
 
 if t.TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Field:
         The numbers must be of the accepted JSON types already (a typed decoder or :meth:`flatten` saw to it).
 
         :param where: the field's name in the request, or one for each sample.
-        :raises RequestError: 422, a number does not fit the dtype or lies outside the range.
+        :raises InvalidInputError: a number does not fit the dtype or lies outside the range.
         """
         shape = (count, *self.shape)
         if self._float:
@@ -119,7 +119,7 @@ class Field:
     def narrowed(self, array: Array) -> Array:
         """Return *array*, flat and of a wider dtype of the same kind, in that of the field.
 
-        :raises RequestError: 422, a number does not fit.
+        :raises InvalidInputError: a number does not fit.
         """
         if array.dtype == self.dtype:
             return array
@@ -133,12 +133,12 @@ class Field:
     def check(self, array: Array) -> None:
         """Check what came as bytes instead of numbers: the range, and that no bit pattern stands for no value.
 
-        :raises RequestError: 422.
+        :raises InvalidInputError: a value is out of range, or not a value of the dtype.
         """
         if self._bounds is not None:
             self._check_range(array, None, self.name)
         elif self.dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
-            raise RequestError(422, f"{self.name}: a BOOL must be a byte of 0 or 1")
+            raise InvalidInputError(f"{self.name}: a BOOL must be a byte of 0 or 1")
 
     def _check_range(self, array: Array, values: list[t.Any] | None, where: str | list[str]) -> None:
         if self._bits is not None and np.maximum.reduce(array.view(np.uint32), axis=None) <= self._bits:
@@ -157,7 +157,7 @@ class Field:
         if not inside[index]:
             limits = f"in the range {low:g} to {high:g}" if not self._strict else "a finite number"
             given = flat[index].item() if values is None else values[index]
-            raise RequestError(422, f"{self._place(index, where)}: {_short(given)} is not {limits}")
+            raise InvalidInputError(f"{self._place(index, where)}: {_short(given)} is not {limits}")
 
     def _unfit(self, values: list[t.Any], where: str | list[str]) -> RequestError:
         """Find the first value that cannot be packed, by halves: what is left of the values is packed once more in all."""
@@ -173,7 +173,7 @@ class Field:
         return self._misfit(values[fit], fit, where)
 
     def _misfit(self, value: t.Any, index: int, where: str | list[str]) -> RequestError:
-        return RequestError(422, f"{self._place(index, where)}: {_short(value)} does not fit {self.dtype.name}")
+        return InvalidInputError(f"{self._place(index, where)}: {_short(value)} does not fit {self.dtype.name}")
 
     def _place(self, index: int, where: str | list[str]) -> str:
         """Name the number at *index*."""
@@ -185,23 +185,23 @@ class Field:
     def flatten(self, value: t.Any, shape: tuple[int, ...], where: str) -> list[t.Any]:
         """Flatten *value*, flat or nested as *shape* (axes of length 1 at its end may be missing), to a list of numbers.
 
-        :raises RequestError: 422, wrong length, depth or type, naming the place.
+        :raises InvalidInputError: wrong length, depth or type, naming the place.
         """
         size = math.prod(shape)
         if size == 1 and type(value) in self._accepted:
             value = [value]
         if type(value) is not list:
-            raise RequestError(422, f"{where}: expected an array of {self.describe()}, got {_kind(value)}")
+            raise InvalidInputError(f"{where}: expected an array of {self.describe()}, got {_kind(value)}")
         level = value
         if level and type(level[0]) is list:
             level = self._unnest(value, shape, where)
         if len(level) != size:
             expected = "x".join(map(str, shape)) + f" ({size} numbers, flat or nested)"
-            raise RequestError(422, f"{where}: expected {expected}, got {len(level)} numbers")
+            raise InvalidInputError(f"{where}: expected {expected}, got {len(level)} numbers")
         if not set(map(type, level)) <= self._accepted:
             index = next(i for i, item in enumerate(level) if type(item) not in self._accepted)
-            raise RequestError(
-                422, f"{where}[{index}]: expected a number fit for {self.dtype.name}, got {_kind(level[index])}"
+            raise InvalidInputError(
+                f"{where}[{index}]: expected a number fit for {self.dtype.name}, got {_kind(level[index])}"
             )
         return level
 
@@ -211,13 +211,13 @@ class Field:
             if set(map(type, level)) != {list}:
                 if math.prod(shape[depth:]) == 1 and list not in map(type, level):
                     return level  # 28x28 for 28x28x1
-                raise RequestError(
-                    422, f"{where}: expected arrays nested {len(shape)} deep as {list(shape)}, got {depth}"
+                raise InvalidInputError(
+                    f"{where}: expected arrays nested {len(shape)} deep as {list(shape)}, got {depth}"
                 )
             lengths = set(map(len, level))
             if lengths != {length}:
                 wrong = next(iter(lengths - {length}))
-                raise RequestError(422, f"{where}: axis {depth} must have length {length}, got {wrong}")
+                raise InvalidInputError(f"{where}: axis {depth} must have length {length}, got {wrong}")
             level = list(itertools.chain.from_iterable(level))
         return level
 

@@ -19,7 +19,7 @@ from . import binary, metrics
 from .app import VERSION, Route
 from .bodies import compressed, content, is_json, media_type, unexpected_type
 from .context import Context
-from .errors import RequestError
+from .errors import InvalidInputError, RequestError
 from .http import Handler, Request, Response
 from .model import Model
 from .tensors import Array, Field
@@ -136,7 +136,8 @@ class Inference:
         self._headers = headers
         self._fields = {field.name: field for field in model.fields}
         self._order = [field.name for field in model.fields]
-        self._labels = model.release.signature.labels
+        signature = model.release.signature
+        self._labels = signature.labels if signature.class_output is not None else None
         specs = zip(model.release.signature.outputs, model.output_datatypes, strict=True)
         self._outputs = {spec.name: (index, datatype) for index, (spec, datatype) in enumerate(specs)}
         self._known: dict[bytes, _Known] = {}
@@ -146,7 +147,7 @@ class Inference:
     def answer(self, request: Request) -> Response | Awaitable[Response]:
         """Answer one request, at once where the model runs at once.
 
-        :raises RequestError: 400 for what is not such a request, 413, 415, 422 for what does not fit the signature.
+        :raises RequestError: 400 for what is not such a request or does not fit the signature, 413, 415.
         """
         header = request.headers.get
         kind = header("content-type")
@@ -211,9 +212,9 @@ class Inference:
         for place, tensor in enumerate(tensors):
             field = self._fields.get(tensor.name)
             if field is None:
-                raise RequestError(422, f"inputs[{place}]: unknown input '{tensor.name[:40]}', expected {self._order}")
+                raise InvalidInputError(f"inputs[{place}]: unknown input '{tensor.name[:40]}', expected {self._order}")
             if tensor.name in given:
-                raise RequestError(422, f"{tensor.name}: given twice")
+                raise InvalidInputError(f"{tensor.name}: given twice")
             shape = shape_of(tensor, field)
             parameters = tensor.parameters
             if parameters is not None and "binary_data_size" in parameters:
@@ -227,13 +228,13 @@ class Inference:
             else:
                 given[field.name] = self._numbers(tensor, field, shape)
             if count and shape[0] != count:
-                raise RequestError(422, f"{tensor.name}: batch of {shape[0]}, but {first} has {count}")
+                raise InvalidInputError(f"{tensor.name}: batch of {shape[0]}, but {first} has {count}")
             count, first = shape[0], first or tensor.name
         if at >= 0 and at + end != len(body):
             raise left_over(len(body) - at - end)
         for name in self._order:
             if name not in given:
-                raise RequestError(422, f"{name}: missing among the inputs, expected {self._fields[name].describe()}")
+                raise InvalidInputError(f"{name}: missing among the inputs, expected {self._fields[name].describe()}")
         if len(slots) == len(given) and asked.id is None and len(text) <= _KNOWN_BYTES:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
@@ -263,12 +264,12 @@ class Inference:
     def _one_raw(self, body: bytes) -> tuple[list[Array], int]:
         """Read a request that is nothing but the bytes of the only input."""
         if len(self._order) != 1:
-            raise RequestError(422, f"body: without JSON only one input can be given, expected {self._order}")
+            raise InvalidInputError(f"body: without JSON only one input can be given, expected {self._order}")
         field = self._fields[self._order[0]]
         each = field.size * field.dtype.itemsize
         count, rest = divmod(len(body), each)
         if rest or not count:
-            raise RequestError(422, f"{field.name}: {len(body)} bytes, expected {each} for each sample")
+            raise InvalidInputError(f"{field.name}: {len(body)} bytes, expected {each} for each sample")
         return [binary.Slot(field, (count, *field.shape), len(body), 0).read(body, 0)], count
 
     def _want(self, outputs: list[OutputAsked] | None, raw: bool) -> list[Wanted]:
@@ -279,11 +280,11 @@ class Inference:
         for place, output in enumerate(outputs):
             found = self._outputs.get(output.name)
             if found is None:
-                raise RequestError(
-                    422, f"outputs[{place}]: unknown output '{output.name[:40]}', expected {list(self._outputs)}"
+                raise InvalidInputError(
+                    f"outputs[{place}]: unknown output '{output.name[:40]}', expected {list(self._outputs)}"
                 )
             if output.name in seen:  # an answer could be made as large as one likes
-                raise RequestError(422, f"outputs[{place}]: '{output.name}' is given twice")
+                raise InvalidInputError(f"outputs[{place}]: '{output.name}' is given twice")
             seen.add(output.name)
             parameters = output.parameters or {}
             classes = parameters.get("classification", 0)

@@ -8,7 +8,7 @@ import typing as t
 
 import msgspec
 
-from .errors import RequestError
+from .errors import InvalidInputError, RequestError
 from .simple import DECODE_ERRORS, decode_object
 from .tensors import Array, Field
 
@@ -90,14 +90,14 @@ def read_request(text: bytes, at: int) -> InferRequest | FlatRequest:
 def shape_of(tensor: Tensor | FlatTensor, field: Field) -> tuple[int, ...]:
     """Return the shape of a tensor, with the batch axis.
 
-    :raises RequestError: 422, it or the datatype is not that of the field.
+    :raises InvalidInputError: it or the datatype is not that of the field.
     """
     if tensor.datatype != field.datatype:
-        raise RequestError(422, f"{field.name}: datatype '{tensor.datatype[:40]}' must be {field.datatype}")
+        raise InvalidInputError(f"{field.name}: datatype '{tensor.datatype[:40]}' must be {field.datatype}")
     shape = tuple(tensor.shape)
     if shape[1:] != field.shape or not shape or shape[0] < 1:
-        raise RequestError(
-            422, f"{field.name}: shape {list(shape)[:16]} must be {[-1, *field.shape]} (-1: the batch, at least 1)"
+        raise InvalidInputError(
+            f"{field.name}: shape {list(shape)[:16]} must be {[-1, *field.shape]} (-1: the batch, at least 1)"
         )
     return shape
 
@@ -105,7 +105,7 @@ def shape_of(tensor: Tensor | FlatTensor, field: Field) -> tuple[int, ...]:
 def array_of(tensor: Tensor | FlatTensor, field: Field, shape: tuple[int, ...]) -> Array:
     """Return the numbers of a tensor in JSON.
 
-    :raises RequestError: 400, there are none; 422, they do not fit the shape or the field.
+    :raises RequestError: 400, there are none, or they do not fit the shape or the field.
     """
     count = shape[0]
     size = count * field.size
@@ -116,10 +116,10 @@ def array_of(tensor: Tensor | FlatTensor, field: Field, shape: tuple[int, ...]) 
         no_shared_memory(field.name, tensor.parameters or {})
         raise RequestError(400, f"{field.name}: has neither data nor binary_data_size")
     if count > len(data) if type(data) is list else count != 1:
-        raise RequestError(422, f"{field.name}: expected data for a batch of {count}, got less")
+        raise InvalidInputError(f"{field.name}: expected data for a batch of {count}, got less")
     values = field.flatten(data, shape, field.name)
     if len(values) != size:
-        raise RequestError(422, f"{field.name}: expected {size} numbers, got {len(values)}")
+        raise InvalidInputError(f"{field.name}: expected {size} numbers, got {len(values)}")
     return field.array(values, count)
 
 

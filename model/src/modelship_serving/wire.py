@@ -21,7 +21,6 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _request_line = re.compile(rb"(%s) ([\x21-\x7e]+) HTTP/(\d)\.(\d)\r\n" % _TOKEN).match
 # No bare CR or LF, no NUL, no folded line, no space before the colon: any of these lets two readers disagree.
 _fields = re.compile(rb"(?:%s:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n" % _TOKEN).fullmatch
-_bare_newline = re.compile(rb"(?<!\r)\n").search
 _escapes = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _absolute = re.compile(r"https?://[^/?#]+", re.IGNORECASE).match
 _request_id = re.compile(r"[\x21-\x7e]{1,128}").fullmatch
@@ -103,12 +102,21 @@ class Head:
         self.timeout_ms = _timeout(headers)
 
 
-def check_incomplete(data: bytes) -> None:
-    """Refuse the beginning of a head that can become no good one.
+def _bare_newline(data: bytes, start: int = 0) -> bool:
+    """Return whether there is a line feed without a carriage return in front of it.
 
+    By counting, which takes a hundredth of a regular expression's time: clients may send byte after byte.
+    """
+    return data.count(b"\n", start) != data.count(b"\r\n", max(0, start - 1))
+
+
+def check_incomplete(data: bytes, seen: int = 0) -> None:
+    """Reject the beginning of a request that cannot become a valid one.
+
+    :param seen: bytes that were checked before.
     :raises RequestError: 400, 414 or 431.
     """
-    if _bare_newline(data):
+    if _bare_newline(data, seen):
         raise RequestError(400, "a line of the request's head ends without a carriage return")
     first = data.find(b"\r\n")
     if first < 0 and len(data) > MAX_TARGET + 64:

@@ -510,6 +510,8 @@ def test_a_kubeconfig_that_may_not_be_seen_is_not_reported_as_missing(tmp_path: 
             load_access({"kubeconfig": str(file)})
     finally:
         os.seteuid(0)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

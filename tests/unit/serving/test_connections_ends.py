@@ -6,13 +6,15 @@ import asyncio
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("msgspec", reason="the serving runtime's dependencies are not installed here")
 
-from modelship_serving import ends, listener
+from modelship_serving import ends, eviction, http1, listener
+from modelship_serving.errors import RequestError
 from tests.certificates import Authority
 
 from .http_server import HUGE, Client, Running, over_sockets, running, until
@@ -25,7 +27,7 @@ LAST_HUGE = b"GET /huge HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ends, "_LINGER", 0.2)
-    monkeypatch.setattr(ends, "_SETTLE_NS", 200_000_000)
+    monkeypatch.setattr(eviction, "SETTLE_NS", 200_000_000)
     monkeypatch.setattr(listener, "_HANDSHAKE_SECONDS", 0.2)
 
 
@@ -141,7 +143,7 @@ async def test_whoever_is_gone_altogether_is_not_waited_for(server: Running):
 
 def leave_alone() -> None:
     """From now on all connections count as busy, however slow this machine is."""
-    ends._SETTLE_NS = 60_000_000_000  # until the fixture takes it back
+    eviction.SETTLE_NS = 60_000_000_000  # until the fixture takes it back
 
 
 async def answered_at_once(client: Client) -> bool:
@@ -253,3 +255,153 @@ def test_handshakes_that_never_end_keep_nobody_out(tmp_path: Path, monkeypatch: 
             assert (await last.answer())[0] == 503
 
     asyncio.run(run())
+
+
+# --- without credentials ---
+
+
+class Keyed:
+    """Lets in whoever has the key."""
+
+    enabled = True
+
+    def admit(self, headers: Mapping[str, str], certificate: object) -> str:  # noqa: ARG002
+        if headers.get("x-api-key") != "k":
+            raise RequestError(401, "credentials: none given", ("www-authenticate", "Bearer"))
+        return "me"
+
+
+POST = b"POST /echo HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n%b"
+KEY = b"x-api-key: k\r\n"
+
+
+def guard(server: Running) -> None:
+    server.app._gate = Keyed()
+
+
+def peer_of(client: Client) -> str:
+    address, port = client.writer.get_extra_info("sockname")
+    return f"{address}:{port}"
+
+
+async def with_a_key(client: Client) -> bool:
+    client.writer.write(POST % (KEY, 1, b"a"))
+    return (await client.answer())[0] == 200
+
+
+@over_sockets(max_connections=8, read_seconds=30.0, api_keys="/etc/keys")
+async def test_bodies_without_credentials_keep_no_client_with_credentials_out(server: Running):
+    """However fast they come, and however short they are."""
+    guard(server)
+    slow = [await server.open() for _number in range(4)]
+    for client in slow:
+        client.writer.write(POST % (b"", 60_000, b"a"))
+    await until(lambda: server.context.row.in_flight == 4)
+    for _step in range(5):
+        await asyncio.sleep(0.05)
+        for client in slow:
+            client.writer.write(b"a" * 1000)  # 20,000 bytes a second
+    others = [await server.open() for _number in range(4)]
+    for client in others:
+        client.writer.write(POST % (b"", 60_000, b"a"))
+        assert (await client.answer())[0] == 401, "connections run short: credentials are asked for first"
+    for client in [await server.open() for _number in range(4)]:
+        assert await with_a_key(client)
+    assert server.context.row.in_flight == 0
+
+
+@over_sockets(max_connections=100, api_keys="/etc/keys")
+async def test_a_short_body_without_credentials_is_not_kept_and_the_connection_goes_on(server: Running):
+    guard(server)
+    client = await server.open()
+    for body in (b"a" * 60_000, b"b" * 5):
+        head = POST % (b"", len(body), b"")
+        client.writer.write(head[:20])
+        await asyncio.sleep(0.05)
+        client.writer.write(head[20:])
+        await asyncio.sleep(0.05)
+        client.writer.write(body[:3])
+        await asyncio.sleep(0.05)
+        assert server.connections.held == 0
+        client.writer.write(body[3:])
+        assert (await client.answer())[0] == 401
+    client.writer.write(POST % (b"", 3, b"a") + b"bc" + POST % (KEY, 1, b"x"))
+    assert [(await client.answer())[0] for _ in range(2)] == [401, 200]
+    assert server.count('modelship_rejected_total{reason="unauthenticated"}') == 3
+
+
+@over_sockets(max_connections=4, read_seconds=30.0, api_keys="/etc/keys")
+async def test_connections_without_credentials_go_first_whatever_they_ask(server: Running):
+    guard(server)
+    known, probing, refused, heads = [await server.open() for _number in range(4)]
+    assert await with_a_key(known)
+    await asyncio.sleep(0.3)
+    for _step in range(3):
+        probing.writer.write(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await probing.answer())[0] == 200
+        refused.writer.write(GET)
+        assert (await refused.answer())[0] == 401
+        heads.writer.write(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 10)
+        await asyncio.sleep(0.01)
+    newcomers = [await server.open() for _number in range(3)]
+    for client in newcomers:
+        assert await with_a_key(client)
+    assert await with_a_key(known)
+    for gone in (probing, refused, heads):
+        assert await gone.rest() == b""
+
+
+@over_sockets(max_connections=20, read_seconds=30.0, api_keys="/etc/keys")
+async def test_a_flood_of_new_connections_does_not_take_the_place_of_known_clients(server: Running):
+    guard(server)
+    known = [await server.open() for _number in range(20)]
+    for client in known:
+        assert await with_a_key(client)
+    await asyncio.sleep(0.3)
+    eviction.SETTLE_NS = 60_000_000_000  # the flood is younger; until the fixture takes it back
+    for client in known:
+        server_side = next(each for each in server.connections.open if each._peer == peer_of(client))
+        server_side._since -= 61_000_000_000  # idle, and not for too long
+    flood = [await server.open() for _number in range(30)]
+    await until(lambda: server.count('modelship_rejected_total{reason="connections"}') == 30)
+    gone = sum([await client.reader.read(1) == b"" for client in known[:5]])
+    assert gone == 5, "a quarter is for new ones"
+    for client in known[5:]:
+        assert await with_a_key(client)
+    assert await with_a_key(flood[0])
+
+
+@over_sockets(max_connections=2, read_seconds=30.0, idle_seconds=30.0, api_keys="/etc/keys")
+async def test_whoever_does_not_read_its_rejection_keeps_nobody_out(server: Running):
+    guard(server)
+    lazy = [await server.open_slow() for _number in range(2)]
+    for client in lazy:
+        for _step in range(200):
+            client.writer.write(b"GET /get HTTP/1.1\r\nhost: x\r\nx-request-id: %b\r\n\r\n" % (b"i" * 128) * 20)
+    await asyncio.sleep(0.6)
+    for _number in range(2):
+        assert await with_a_key(await server.open())
+
+
+@over_sockets()
+async def test_headers_that_come_byte_by_byte_are_looked_at_once(server: Running):
+    seen: list[int] = []
+    original = http1.check_incomplete
+
+    def check(data: bytes, start: int = 0) -> None:
+        seen.append(len(data) - start)
+        original(data, start)
+
+    http1.check_incomplete = check  # type: ignore[attr-defined]
+    try:
+        client = await server.open()
+        request = b"\r\nPOST /echo HTTP/1.1\r\nhost: x\r\na: %b\r\ncontent-length: 3\r\n\r\nabc" % (b"x" * 3000)
+        for place in range(0, len(request), 10):
+            client.writer.write(request[place : place + 10])
+            await asyncio.sleep(0)
+        assert (await client.answer())[2] == b"abc"
+        assert sum(seen) <= len(request)
+        client.writer.write(request)
+        assert (await client.answer())[2] == b"abc"
+    finally:
+        http1.check_incomplete = original  # type: ignore[attr-defined]

@@ -52,7 +52,7 @@ def answer(x: t.Any) -> t.Any:
         return (found / found.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def write(folder: Path, content: bytes | None, shape: tuple[int, ...] = SHAPE) -> t.Any:
+def write(folder: Path, content: bytes | None, shape: tuple[int, ...] = SHAPE, labels: bool = True) -> t.Any:
     """A release, loaded, with *content* as its ``baseline.json``."""
     files = {"model/model.onnx": b"stands for a model", **({"baseline.json": content} if content else {})}
     for name, data in files.items():
@@ -62,7 +62,7 @@ def write(folder: Path, content: bytes | None, shape: tuple[int, ...] = SHAPE) -
         "schema": "modelship.release/1",
         "name": "blobs",
         "kind": "import",
-        "signature": signature(*shape),
+        "signature": signature(*shape) | ({} if labels else {"labels": None}),
         "model": {"format": "onnx", "path": "model/model.onnx", "size": 18},
         "files": {name: {"sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for name, d in files.items()},
     }
@@ -415,3 +415,12 @@ def test_lines_are_what_prometheus_reads(tmp_path: Path, clock: Clock):
         if not line.startswith("#"):
             assert line.split("{")[0].split(" ")[0] in typed
     assert drift._labels(input='a"b\\c\nd', feature="") == '{input="a\\"b\\\\c\\nd"}'
+
+
+def test_a_model_without_labels_has_no_drift_of_classes(tmp_path: Path, clock: Clock):
+    found = load_drift(write(tmp_path, json.dumps(baseline(images(2000))).encode(), labels=False), 1)
+    assert found is not None
+    send(found.row(0), clock, images(400, 1))
+    told = metrics(found)
+    assert "modelship_drift_psi_max" in told
+    assert not [name for name in told if "prediction" in name]

@@ -119,7 +119,7 @@ def test_occlusion_is_the_mean_fall_under_the_patches():
 
 def test_the_found_class_is_explained_unless_another_is_asked_for():
     assert json.loads(ask(Corner()).body)["label"] == "other"
-    assert json.loads(ask(Corner(labels=None), "class=0").body)["label"] == "0"
+    assert json.loads(ask(Corner(), "class=corner").body)["label"] == "corner"
 
 
 def test_a_slow_model_is_asked_less():
@@ -155,8 +155,8 @@ SAMPLE = json.dumps([0] * SIDE**2)
         ("method=magic", None, {}, 400, "method='magic' must be one of occlusion, integrated-gradients"),
         ("class=nobody", None, {}, 400, "class='nobody' must be one of corner, other"),
         ("", b"{", {}, 400, "not JSON"),
-        ("", f'{{"instances":[{SAMPLE},{SAMPLE}]}}'.encode(), {}, 422, "one sample at a time"),
-        ("", b'{"image":[1]}', {}, 422, "image: "),
+        ("", f'{{"instances":[{SAMPLE},{SAMPLE}]}}'.encode(), {}, 400, "one sample at a time"),
+        ("", b'{"image":[1]}', {}, 400, "image: "),
         ("", b"x", {"content-type": "text/plain"}, 415, "expected application/json"),
         ("", b"x", {"content-type": "image/png"}, 415, "neither a PNG"),
     ],
@@ -170,14 +170,19 @@ def test_bad_requests_are_named(query: str, body: bytes | None, headers: dict[st
 def test_only_classifiers_of_pictures_can_be_explained():
     model = Corner()
     model.fields = [Field(TensorSpec("features", "float32", (-1, 4)))]
-    assert "no picture" in explain.explainable(model)
+    assert "not an image" in explain.explainable(model)
     model.fields *= 2
     assert "2 inputs" in explain.explainable(model)
     regression = Corner()
     regression.release.signature = Signature(
         regression.release.signature.inputs, (TensorSpec("y", "float32", (-1, 1)),)
     )
-    assert "no classifier" in explain.explainable(regression)
+    assert "not a classifier" in explain.explainable(regression)
+    assert "not a classifier" in explain.explainable(Corner(labels=None)), (
+        "a row of numbers alone is not scores of classes"
+    )
+    with pytest.raises(RequestError, match="not a classifier"):
+        ask(Corner(labels=None))
     assert explain.explainable(Corner()) == ""
 
 
@@ -230,6 +235,6 @@ class Broken(Corner):
 
 @pytest.mark.parametrize("method", explain.METHODS)
 def test_what_the_model_gives_no_numbers_for_is_told(method: str):
-    with pytest.raises(RequestError, match="no numbers") as caught:
+    with pytest.raises(RequestError, match="not numbers") as caught:
         ask(Broken(), f"method={method}&class=corner")
-    assert caught.value.status == 422
+    assert caught.value.status == 400

@@ -18,12 +18,12 @@ def values(counters: Counters) -> dict[str, float]:
 def test_counts_by_endpoint_and_code_and_time():
     counters = Counters(1)
     row = counters.row(0)
-    for status, nanoseconds in ((200, 50_000), (200, 300_000), (422, 20_000_000_000)):
+    for status, nanoseconds in ((200, 50_000), (200, 300_000), (400, 20_000_000_000)):
         row.begin()
         row.end(metrics.PREDICT, status, nanoseconds)
     found = values(counters)
     assert found['modelship_requests_total{endpoint="predict",code="200"}'] == 2
-    assert found['modelship_requests_total{endpoint="predict",code="422"}'] == 1
+    assert found['modelship_requests_total{endpoint="predict",code="400"}'] == 1
     assert found['modelship_request_seconds_bucket{endpoint="predict",le="0.0001"}'] == 1
     assert found['modelship_request_seconds_bucket{endpoint="predict",le="0.0005"}'] == 2
     assert found['modelship_request_seconds_bucket{endpoint="predict",le="10.0"}'] == 2

@@ -247,7 +247,7 @@ def test_a_value_that_the_model_refuses_is_the_clients_fault(tmp_path: Path):
     for row, answer in zip(rows, asyncio.run(scene()), strict=True):
         if row == 9:
             assert isinstance(answer, RequestError)
-            assert (answer.status, answer.message) == (422, "row: the model cannot run on these values")
+            assert (answer.status, answer.message) == (400, "row: the model cannot run on these values")
         else:
             assert answer[0].tolist() == [[3 * row, 3 * row + 1, 3 * row + 2]]
 

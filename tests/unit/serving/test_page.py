@@ -15,7 +15,7 @@ import pytest
 np = pytest.importorskip("numpy", reason="the serving runtime's dependencies are not installed here")
 pytest.importorskip("msgspec", reason="the serving runtime's dependencies are not installed here")
 
-from modelship_serving import extras, openapi
+from modelship_serving import extras, metrics, openapi
 from modelship_serving.http import Request
 from modelship_serving.page import page
 from modelship_serving.page.docs import render_docs
@@ -132,6 +132,23 @@ def test_what_the_page_knows_of_models():
     table = page.describe(context(TABLE))
     assert (table["picture"], table["explain"], table["classifier"]) == (None, False, False)
     assert table["sample"] == {"age": 58, "measures": [0, 0, 0], "b": [False]}
+    assert table["outputs"] == [{"name": "y", "shape": (1,)}]
+
+
+def test_pages_of_a_model_without_labels_know_no_classes():
+    embedder = context(Signature(DIGITS.inputs, (PROBABILITIES,)))
+    known = page.describe(embedder)
+    assert (known["classifier"], known["labels"], known["explain"]) == (False, None, False)
+    assert known["picture"], "an image can be sent all the same"
+    document = openapi.document(embedder)
+    assert "/explain" not in document["paths"]
+    assert set(document["components"]["schemas"]["Prediction"]["properties"]) == {"outputs"}
+    text = render_docs(embedder).decode()
+    assert "picture.png" in text
+    assert "explain" not in text
+    assert "classes:" not in text
+    assert "$URL/explain" in render_docs(context(DIGITS)).decode()
+    assert "3 classes: a, b" in render_docs(context(DIGITS)).decode()
 
 
 def test_examples_are_golden_samples_where_there_are_any(tmp_path: Path):
@@ -202,6 +219,22 @@ def test_every_reference_of_the_document_leads_somewhere(signature: Signature, k
     assert ("401" in answers) == bool(keys)
     assert ("security" in document) == bool(keys)
     assert ("image/png" in document["paths"]["/predict"]["post"]["requestBody"]["content"]) == (signature is not TABLE)
+
+
+def test_the_document_has_the_statuses_of_the_open_inference_protocol_and_those_a_client_acts_upon():
+    """docs/formats.md says what a client does with each."""
+    statuses = {
+        status
+        for path in openapi.document(context(DIGITS, api_keys="/etc/keys"))["paths"].values()
+        for operation in path.values()
+        for status in operation["responses"]
+    }
+    errors = {"400", "401", "403", "404", "408", "413", "415", "429", "503", "504"}
+    assert statuses == {"200", "304"} | errors
+    table = (Path(__file__).parents[3] / "docs" / "formats.md").read_text().partition("| status | when |")[2]
+    assert errors - {"400"} <= set(re.findall(r"\d{3}", table.partition("\n\n")[0]))
+    assert {int(status) for status in statuses} <= set(metrics.CODES)
+    assert 422 not in metrics.CODES
 
 
 def test_the_documentation_is_about_this_model():

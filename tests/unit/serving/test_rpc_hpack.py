@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
+from typing import Any
 
 import pytest
 
-from modelship_serving.rpc.hpack import Decoder, HpackError, ListSizeError, encode, encode_indexed
+from modelship_serving.rpc import hpack
+from modelship_serving.rpc.hpack import Decoder, HpackError, ListSizeError, TooMuchError, encode, encode_indexed
 
 GET = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")]
 SECURE = [
@@ -99,10 +102,80 @@ def test_malformed_blocks_are_refused(block: bytes):
 
 def test_a_list_too_large_is_refused_and_the_table_stays_right():
     decoder = Decoder()
-    block = encode_indexed([("bomb", "x" * 3000)]) + b"\xbe" * 3000
+    block = encode_indexed([("bomb", "x" * 3000)]) + b"\xbe" * 6
     with pytest.raises(ListSizeError):
         decoder.decode(block)
     assert decoder.decode(b"\xbe") == [("bomb", "x" * 3000)]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        encode_indexed([("bomb", "x" * 3000)]) + b"\xbe" * 3000,
+        b"\x82" * 16384,  # :method GET
+        b"\x00\x00\x00" * 5461,  # empty fields
+        b"\x40\x00\x00" * 5461,
+    ],
+)
+def test_decoding_a_list_far_too_large_is_cut_off(block: bytes, monkeypatch: pytest.MonkeyPatch):
+    read: list[int] = []
+    original = hpack._integer
+    monkeypatch.setattr(hpack, "_integer", lambda *given: (read.append(1), original(*given))[1])
+    with pytest.raises(TooMuchError):
+        Decoder().decode(block)
+    assert len(read) < 4000, "32 bytes of each field count, so that there are at most 1024"
+
+
+@pytest.mark.parametrize(("count", "right"), [(1, True), (2, True), (3, False), (16384, False)])
+def test_a_block_changes_the_size_of_the_table_twice_at_most(count: int, right: bool):
+    if right:
+        assert Decoder().decode(b"\x20" * count + b"\x82") == [(":method", "GET")]
+        return
+    with pytest.raises(HpackError, match="table size"):
+        Decoder().decode(b"\x20" * count + b"\x82")
+
+
+def _bit_by_bit(raw: bytes) -> bytes:
+    found, code = bytearray(), 1
+    for byte in raw:
+        for shift in range(7, -1, -1):
+            code = code << 1 | (byte >> shift & 1)
+            symbol = hpack._CODES.get(code)
+            if symbol is not None:
+                found.append(symbol)
+                code = 1
+    return bytes(found)
+
+
+def _packed(text: bytes) -> bytes:
+    codes = {symbol: bin(code)[3:] for code, symbol in hpack._CODES.items()}
+    bits = "".join(codes[byte] for byte in text)
+    bits += "1" * (-len(bits) % 8)
+    return int(bits or "0", 2).to_bytes(len(bits) // 8, "big")
+
+
+def test_every_text_comes_back_from_the_huffman_code():
+    chance = random.Random(7)  # noqa: S311
+    for size in (0, 1, 2, 3, 5, 8, 100, 1000):
+        for alphabet in (bytes(range(256)), b"abcdefghijklmnopqrstuvwxyz-0123456789", b"0", b"\n\xff"):
+            text = bytes(chance.choices(alphabet, k=size))
+            packed = _packed(text)
+            assert hpack._unpack(packed) == text == _bit_by_bit(packed)[:size]
+
+
+def test_the_huffman_code_is_undone_by_bytes_not_by_bits():
+    """Whoever has no credentials can send it: 16 KB of the shortest codes."""
+    packed = _packed(b"0" * 26000)
+
+    def least(work: Any) -> float:
+        took = []
+        for _ in range(5):
+            began = time.thread_time()
+            work(packed)
+            took.append(time.thread_time() - began)
+        return min(took)
+
+    assert least(hpack._unpack) * 3 < least(_bit_by_bit)
 
 
 def test_random_bytes_raise_nothing_else():
@@ -110,5 +183,5 @@ def test_random_bytes_raise_nothing_else():
     for _ in range(5000):
         try:
             Decoder().decode(chance.randbytes(chance.randrange(60)))
-        except (HpackError, ListSizeError):
+        except (HpackError, ListSizeError, TooMuchError):
             pass

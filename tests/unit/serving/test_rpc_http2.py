@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import struct
+import time
 from typing import Any
 
 import pytest
 
 pytest.importorskip("msgspec", reason="the serving runtime's dependencies are not installed here")
 
+from modelship_serving import eviction
 from modelship_serving.rpc.frames import malformed
-from modelship_serving.rpc.hpack import encode
+from modelship_serving.rpc.hpack import encode, encode_indexed
 from modelship_serving.rpc.http2 import Connection, Connections
 from modelship_serving.settings import Settings
 from tests import raw_http2 as raw
@@ -32,8 +34,11 @@ class Transport:
         self.state = "open"
         self.reading = True
 
-    def get_extra_info(self, _name: str) -> None:
-        return None
+    def get_extra_info(self, name: str) -> Any:
+        return self if name == "socket" else None
+
+    def getsockopt(self, *_what: int) -> bytes:
+        raise OSError("there is no network")
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -68,7 +73,10 @@ class Application:
         return dict(fields) or {"x": "too large"}
 
     def begin(self, connection: Any, stream: Any) -> None:
-        pass
+        if "x-api-key" in stream.head:
+            connection.admitted = True
+        elif connection._all.guarded:
+            connection.refuse(stream, OK)
 
     def check(self, _connection: Any, _stream: Any) -> None:
         self.told.append("check")
@@ -449,3 +457,163 @@ def test_a_call_that_is_being_answered_is_given_up_with_its_connection():
         assert bench.all.held == 0
 
     asyncio.run(scene())
+
+
+# --- which gives way to others ---
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections have a short time to settle."""
+    monkeypatch.setattr(eviction, "SETTLE_NS", 50_000_000)
+
+
+def states(*peers: Peer) -> list[str]:
+    return [peer.transport.state for peer in peers]
+
+
+@pytest.mark.usefixtures("settled")
+def test_idle_and_silent_connections_give_way_to_new_ones():
+    bench = Bench(max_connections=3, idle_seconds=75)
+    idle = bench.connect()
+    idle.send(opened(1), data(1, 10, end=True))
+    silent, half = bench.connect(), bench.connect()
+    half.send(opened(1, 0)[:20])
+    time.sleep(0.06)
+    newcomers = []
+    for gone in (silent, half, idle):
+        newcomers.append(bench.connect())
+        assert gone.transport.state == "closing"
+        assert codes(gone.received(), raw.GOAWAY)[0][1] == 0, "NO_ERROR: its calls may be made again elsewhere"
+    assert states(*newcomers) == ["open"] * 3
+    assert bench.rejected == ["connections"] * 3
+
+
+@pytest.mark.usefixtures("settled")
+def test_connections_with_calls_at_work_do_not_give_way():
+    bench = Bench(size=None, max_connections=1)
+    peer = bench.connect()
+    peer.send(opened(1), data(1, 10, end=True))
+    time.sleep(0.06)
+    late = bench.connect(b"")
+    assert states(peer, late) == ["open", "closing"]
+
+
+@pytest.mark.usefixtures("settled")
+def test_refused_connections_give_way_to_a_client_with_credentials_whatever_they_send():
+    bench = Bench(max_connections=3, api_keys="/etc/keys", idle_seconds=75)
+    refused = [bench.connect() for _ in range(3)]
+    for peer in refused:
+        peer.send(opened(1), opened(3), data(3, 10))
+    time.sleep(0.06)
+    client = bench.connect()
+    assert client.transport.state == "open"
+    assert kinds(client.send(opened(1, x_api_key="k"), data(1, 10, end=True))) == [raw.HEADERS, raw.DATA, raw.HEADERS]
+    for _ in range(3):
+        bench.connect().send(opened(1))
+        time.sleep(0.06)
+    assert client.transport.state == "open", "it is between two calls, but the others have no credentials at all"
+    assert bench.all.served == 3
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_flood_of_new_connections_does_not_take_the_place_of_known_clients():
+    bench = Bench(max_connections=20, api_keys="/etc/keys", idle_seconds=75)
+    known = [bench.connect() for _ in range(20)]
+    for peer in known:
+        peer.send(opened(1, x_api_key="k"), data(1, 10, end=True))
+    time.sleep(0.06)
+    flood = [bench.connect(b"") for _ in range(30)]
+    assert states(*known).count("open") == 15, "a quarter is for new ones"
+    assert states(*flood).count("open") == 5
+    for peer in [*known[:5], *flood]:
+        if peer.transport.state == "closing":
+            peer.lose()
+    time.sleep(0.06)
+    bench.all.sweep()
+    assert bench.connect().transport.state == "open", "in place of one of the flood"
+    assert states(*known).count("open") == 15
+
+
+def test_new_connections_have_a_moment_to_show_credentials():
+    bench = Bench(max_connections=2, api_keys="/etc/keys")
+    peers = [bench.connect(), bench.connect()]
+    late = bench.connect(b"")
+    assert states(*peers, late) == ["open", "open", "closing"]
+
+
+def test_connections_that_are_being_closed_take_no_place():
+    bench = Bench(max_connections=2)
+    peers = [bench.connect(), bench.connect()]
+    late = [bench.connect(b"") for _ in range(3)]
+    assert states(*late) == ["closing"] * 3
+    assert (bench.all.served, bench.all.closing) == (2, 3)
+    peers[0].lose()
+    assert bench.connect().transport.state == "open"
+    for peer in late:
+        peer.lose()
+    assert (bench.all.served, bench.all.closing) == (2, 0)
+
+
+@pytest.mark.parametrize("sent", [opened(1, 0), opened(1)[:30], raw.frame(raw.PING, 0, 0, bytes(8))[:12]])
+def test_a_header_that_does_not_come_whole_is_not_waited_for(sent: bytes):
+    bench = Bench(read_seconds=10, idle_seconds=75)
+    peer = bench.connect()
+    peer.send(sent)
+    peer.connection.check_time(peer.connection._since + 9 * SECOND)
+    assert peer.transport.state == "open"
+    peer.connection.check_time(peer.connection._partial_since + 11 * SECOND)
+    assert peer.transport.state == "closing"
+
+
+# --- what is counted ---
+
+
+def test_header_lists_that_are_too_large_are_counted_and_end_the_connection():
+    bench = Bench()
+    peer = bench.connect()
+    large = raw.block("ModelInfer") + encode_indexed([("y", "z" * 3000)]) + b"\xbe" * 6
+    for stream in range(1, 11, 2):
+        assert (
+            codes(peer.send(raw.frame(raw.HEADERS, raw.END_HEADERS | raw.END_STREAM, stream, large)), raw.GOAWAY) == []
+        )
+        assert bench.app.told[-1] == "too large 0"
+    found = peer.send(raw.frame(raw.HEADERS, raw.END_HEADERS | raw.END_STREAM, 11, large))
+    assert [code for _last, code in codes(found, raw.GOAWAY)] == [CALM]
+
+
+def test_a_header_list_far_too_large_ends_the_connection_at_once():
+    peer = Bench().connect()
+    found = peer.send(raw.frame(raw.HEADERS, raw.END_HEADERS, 1, raw.block("ModelInfer") + b"\x82" * 16000))
+    assert codes(found, raw.GOAWAY) == [(0, CALM)]
+
+
+def test_headers_of_streams_that_are_over_are_counted():
+    peer = Bench().connect()
+    end = raw.END_HEADERS | raw.END_STREAM
+    peer.send(opened(1, end))
+    found = peer.send(*(opened(1, end, x=str(number)) for number in range(1100)))
+    assert [code for _last, code in codes(found, raw.GOAWAY)] == [CALM]
+
+
+def test_data_of_streams_that_are_over_is_counted_where_there_is_none():
+    peer = Bench().connect()
+    peer.send(opened(1, raw.END_HEADERS | raw.END_STREAM))
+    assert codes(peer.send(raw.frame(raw.DATA, 0, 1, b"x") * 2000), raw.GOAWAY) == [], "it was under way"
+    found = peer.send(raw.frame(raw.DATA, 0, 1) * 2000)
+    assert [code for _last, code in codes(found, raw.GOAWAY)] == [CALM]
+
+
+def test_only_so_many_headers_are_decoded_for_a_client_without_credentials():
+    bench = Bench(api_keys="/etc/keys")
+    refused, known, probe = bench.connect(), bench.connect(), bench.connect()
+    known.send(opened(1, x_api_key="k"), data(1, 10, end=True))
+    ended = 0
+    for stream in range(3, 3 + 2 * 100, 2):
+        call = opened(stream, x=f"{stream:01000d}", x_api_key="k"), data(stream, 10, end=True)
+        assert kinds(known.send(*call)) == [raw.HEADERS, raw.DATA, raw.HEADERS]
+        assert codes(probe.send(opened(stream, raw.END_HEADERS | raw.END_STREAM)), raw.GOAWAY) == []
+        if not ended and codes(refused.send(opened(stream, x=f"{stream:01000d}")), raw.GOAWAY):
+            ended = stream
+    assert 50 < ended // 2 < 66, "64 KiB"
+    assert states(refused, known, probe) == ["closing", "open", "open"]

@@ -295,3 +295,22 @@ def test_refusals_are_summed_over_workers(tmp_path: Path):
     with refused(401):
         made.admit({}, None)
     assert refusals(made) == {"no_credentials": 2}
+
+
+def test_an_unknown_key_takes_no_longer_where_there_are_many(tmp_path: Path):
+    """Whoever has none decides how often they are looked at."""
+
+    def least(count: int) -> float:
+        keys = Keys(
+            str(write_keys(tmp_path / f"keys-{count}", **{f"n{number}": f"k{number}" for number in range(count)}))
+        )
+        assert keys.find(bytes.fromhex(digest("k7")[7:])) == "n7"
+        took = []
+        for _ in range(20):
+            began = time.thread_time_ns()
+            for number in range(20):
+                assert keys.find(bytes([number] * 32)) is None
+            took.append(time.thread_time_ns() - began)
+        return min(took)
+
+    assert least(5000) < 20 * least(10)

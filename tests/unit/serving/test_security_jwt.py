@@ -20,7 +20,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from modelship_serving.errors import RequestError, StartError
 from modelship_serving.logs import Log
-from modelship_serving.security import jwt as security_jwt
+from modelship_serving.security import fetch
 from modelship_serving.security.gate import Gate
 from modelship_serving.security.jwt import Tokens
 from modelship_serving.settings import Settings
@@ -244,6 +244,7 @@ def test_a_lone_key_needs_no_name(tmp_path: Path):
         ({"jwt_issuer": ""}, "needs MODELSHIP_JWT_ISSUER"),
         ({"jwt_audience": ""}, "needs MODELSHIP_JWT_AUDIENCE"),
         ({"jwt_jwks": "http://issuer/keys"}, "must be a file or an https URL"),
+        ({"jwt_jwks": "https://me:secret@issuer/keys"}, "must be a file or an https URL.*are not used$"),
         ({"jwt_jwks": "/nowhere/keys"}, "cannot be read: no such file"),
     ],
 )
@@ -262,12 +263,12 @@ def test_a_file_that_is_no_jwks_ends_the_start(tmp_path: Path, content: str):
 
 @pytest.mark.parametrize("what", [http.client.BadStatusLine("???"), b"[" * 100_000, b"\xff"])
 def test_whatever_an_issuer_answers_is_told_in_the_log(monkeypatch: pytest.MonkeyPatch, capfd: Any, what: Any):
-    def fetch(_url: str) -> bytes:
+    def found(_url: str, _seconds: float, _most: int) -> bytes:
         if isinstance(what, Exception):
             raise what
         return bytes(what)
 
-    monkeypatch.setattr(security_jwt, "_fetch", fetch)
+    monkeypatch.setattr(fetch, "fetch", found)
     tokens = Tokens(settings("https://issuer/keys"))
     tokens.tick(Log("warning"))
     until = time.monotonic() + 10

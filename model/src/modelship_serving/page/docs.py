@@ -9,6 +9,7 @@ import re
 import typing as t
 
 from ..context import Context
+from ..explain import explainable
 from ..images import picture_of
 from ..openapi import document
 from ..samples import example
@@ -66,7 +67,7 @@ def _model(context: Context) -> str:
         f"<th>Values</th></tr></thead><tbody>{body}</tbody></table></div>"
     )
     notes = []
-    if signature.labels:
+    if signature.labels and signature.class_output is not None:
         labels = ", ".join(signature.labels[:50]) + (", …" if len(signature.labels) > 50 else "")
         notes.append(f"<p>{len(signature.labels)} classes: {html.escape(labels)}</p>")
     versions = context.models.versions
@@ -91,8 +92,8 @@ def _examples(context: Context, picture: bool) -> list[str]:
     parts = []
     if picture:
         curl = f'{start}\ncurl "$URL/predict"{key} -H "content-type: image/png" --data-binary @picture.png'
-        if settings.explain:
-            curl += "\n\n# which parts of it speak for the answer\n"
+        if settings.explain and not explainable(model):
+            curl += "\n\n# which parts of it speak for the class\n"
             curl += f'curl "$URL/explain"{key} -H "content-type: image/png" --data-binary @picture.png -o why.png'
         parts += ["<p>A picture, PNG or JPEG of any size:</p>", _pre(curl)]
     size = sum(field.size for field in model.fields)

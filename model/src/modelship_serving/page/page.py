@@ -10,12 +10,12 @@ import os
 import typing as t
 
 from ..context import Context
+from ..explain import explainable
 from ..extras import STATIC
 from ..http import Handler, Request, Response
 from ..images import dark_background, picture_of
 from ..openapi import etags
 from ..samples import example, golden_samples
-from ..simple import answer_output
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "static")
 _TYPES = {
@@ -82,7 +82,7 @@ def describe(context: Context) -> dict[str, t.Any]:
     """Return what the page's scripts know of the model."""
     model = context.models.default
     signature = model.release.signature
-    output, classifier = answer_output(model)
+    classifier = signature.class_output is not None
     picture = picture_of(model.fields[0]) if len(model.fields) == 1 else None
     versions = [context.models.get(version) for version in context.models.versions]
     return {
@@ -92,9 +92,9 @@ def describe(context: Context) -> dict[str, t.Any]:
             {"name": each.name, "datatype": each.datatype, "shape": each.shape, "range": each.range}
             for each in model.fields
         ],
-        "output": signature.outputs[output].name,
+        "outputs": [{"name": each.name, "shape": each.shape[1:]} for each in signature.outputs],
         "classifier": classifier,
-        "labels": signature.labels,
+        "labels": signature.labels if classifier else None,
         "picture": picture
         and {
             **picture._asdict(),
@@ -102,7 +102,7 @@ def describe(context: Context) -> dict[str, t.Any]:
             # Ink on a sheet is what the model knows only where it was trained on bright strokes on a dark ground.
             "draw": dark_background(model),
         },
-        "explain": context.settings.explain and classifier and picture is not None,
+        "explain": context.settings.explain and not explainable(model),
         "samples": golden_samples(context, _EXAMPLES, _NUMBERS),
         "sample": None if picture else example(context),
     }

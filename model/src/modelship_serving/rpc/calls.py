@@ -30,7 +30,6 @@ _STATUSES: dict[int, tuple[int, str]] = {
     408: (4, "timeout"),
     413: (8, "too_large"),
     415: (12, "media_type"),
-    422: (3, "invalid"),
     429: (8, "rate_limited"),
     431: (8, "malformed"),
     500: (13, "internal"),
@@ -175,6 +174,7 @@ class Calls:
         elif self._gate is not None and not t.cast(Method, head.method).public:
             try:
                 self._gate.admit(head.headers, connection.certificate)
+                connection.admitted = True
             except KeysPendingError as exc:
                 call.pending = exc
             except RequestError as exc:
@@ -239,7 +239,9 @@ class Calls:
                 raise RequestError(504, "deadline: the request was not there in time")
 
     def _too_large(self, length: int) -> RequestError:
-        return RequestError(413, f"message: {length} bytes, at most {self._limit} are accepted (MODELSHIP_MAX_BODY_BYTES)")
+        return RequestError(
+            413, f"message: {length} bytes, at most {self._limit} are accepted (MODELSHIP_MAX_BODY_BYTES)"
+        )
 
     def _unframe(self, body: bytes, head: _Head) -> bytes:
         """Return the one message of a request."""
@@ -260,23 +262,20 @@ class Calls:
         return self._inflate(body)
 
     def _inflate(self, body: bytes) -> bytes:
-        import zlib
+        from ..compression import DamagedError, TooLargeError, decompress
 
-        stream = zlib.decompressobj(47)  # gzip or zlib, whichever it is
         try:
-            message = stream.decompress(body[5:], self._limit + 1)
-        except zlib.error:
-            raise RequestError(400, "message: cannot be decompressed") from None
-        if len(message) > self._limit:
-            raise RequestError(413, f"message: more than {self._limit} bytes")
-        if not stream.eof:
-            raise RequestError(400, "message: cannot be decompressed, it is cut off")
-        return message
+            return decompress(body[5:], self._limit)
+        except TooLargeError:
+            raise RequestError(413, f"message: more than {self._limit} bytes when decompressed") from None
+        except DamagedError as exc:
+            raise RequestError(400, f"message: cannot be decompressed: {exc}") from None
 
     async def _admit_later(self, connection: Incoming, stream: Stream, body: bytes, call: Call) -> bytes:
         """Answer once the gate has fetched what it needs to decide; what is packed is not unpacked before."""
         head: _Head = stream.head
         await self._gate.admit_later(head.headers, connection.certificate, call.pending)
+        connection.admitted = True
         result = t.cast(Method, head.method).answer(self._unframe(body, head), call)
         return result if isinstance(result, bytes) else await result
 
@@ -314,7 +313,7 @@ class Calls:
             self._log.error("internal error", error=repr(error), traceback=lines, path=head.path, request_id=call.id)
             error = RequestError(500, "internal error")
         code, reason = _STATUSES.get(error.status, (2, "other"))
-        if reason:
+        if reason := error.reason or reason:
             self._row.rejected(reason)
         fields = [_TYPE, ("grpc-status", str(code)), ("grpc-message", _percent(error.message))]
         fields += [*self._about(call), *head.trace]

@@ -9,6 +9,10 @@ from collections.abc import Iterable
 TABLE_SIZE = 4096
 #: Most bytes of a decoded header list, 32 for each field on top of its name and value (RFC 9113, section 6.5.2).
 MAX_LIST = 16384
+#: Decoding is cut off at this size: until there, a list that is too large is rejected by itself and the connection goes on.
+_CUT_OFF = 2 * MAX_LIST
+#: Changes of the table's size in a block (RFC 7541, section 4.2).
+_MOST_RESIZES = 2
 
 _STATIC = [
     tuple(line.split("=", 1))
@@ -112,6 +116,10 @@ class ListSizeError(Exception):
     """A header block that was decoded and is too large to be served."""
 
 
+class TooMuchError(Exception):
+    """A header block whose decoding is cut off; the connection is of no use any more."""
+
+
 class Decoder:
     """The state of one direction of a connection.
 
@@ -131,9 +139,10 @@ class Decoder:
 
         :raises HpackError: it is malformed.
         :raises ListSizeError: its fields are larger than :data:`MAX_LIST`; the decoder's state is right all the same.
+        :raises TooMuchError: they are far larger.
         """
         fields: list[tuple[str, str]] = []
-        place, end, size = 0, len(block), 0
+        place, end, size, resizes = 0, len(block), 0, 0
         while place < end:
             first = block[place]
             if first & 0x80:
@@ -141,8 +150,9 @@ class Decoder:
                 field = self._field(index)
             elif first & 0xE0 == 0x20:
                 limit, place = _integer(block, place, 5)
-                if limit > TABLE_SIZE or fields:
-                    raise HpackError("a table size that was not offered, or not at the block's start")
+                resizes += 1
+                if limit > TABLE_SIZE or size or resizes > _MOST_RESIZES:
+                    raise HpackError("a table size that was not offered, not at the block's start, or one of many")
                 self._limit = limit
                 self._evict(0)
                 self.generation += 1
@@ -160,6 +170,8 @@ class Decoder:
             size += len(field[0]) + len(field[1]) + 32
             if size <= MAX_LIST:
                 fields.append(field)
+            elif size > _CUT_OFF:
+                raise TooMuchError("a header list far too large")
         if size > MAX_LIST:
             raise ListSizeError
         return fields
@@ -219,24 +231,43 @@ def _string(block: bytes, place: int) -> tuple[str, int]:
 
 
 def _unpack(raw: bytes) -> bytes:
-    """Undo the Huffman code."""
-    found = bytearray()
-    code = 1
-    symbols = _CODES
+    """Undo the Huffman code.
+
+    A byte of the code leads from one state (the bits of a symbol's code that has begun, a 1 in front) to the next, and gives
+    none, one or two symbols: a look into a dictionary, which is filled as bytes are seen.
+    """
+    found: list[bytes] = []
+    add, steps = found.append, _STEPS
+    state = 1
     for byte in raw:
-        for shift in range(7, -1, -1):
-            code = code << 1 | (byte >> shift & 1)
-            symbol = symbols.get(code)
-            if symbol is not None:
-                if symbol == _EOS:
-                    raise HpackError("the end symbol within a string")
-                found.append(symbol)
-                code = 1
+        key = state << 8 | byte
+        try:
+            state, symbols = steps[key]
+        except KeyError:
+            steps[key] = state, symbols = _step(state, byte)
+        add(symbols)
     # What is left must be the beginning of the end symbol: up to seven ones.
-    padding = code.bit_length() - 1
-    if padding > 7 or code != (1 << padding + 1) - 1:
+    padding = state.bit_length() - 1
+    if padding > 7 or state != (1 << padding + 1) - 1:
         raise HpackError("a string with wrong padding")
-    return bytes(found)
+    return b"".join(found)
+
+
+#: By state and byte: the next state and the symbols. At most 256 states of 256 bytes each: those that a code can be in.
+_STEPS: dict[int, tuple[int, bytes]] = {}
+
+
+def _step(state: int, byte: int) -> tuple[int, bytes]:
+    symbols = bytearray()
+    for shift in range(7, -1, -1):
+        state = state << 1 | (byte >> shift & 1)
+        symbol = _CODES.get(state)
+        if symbol is not None:
+            if symbol == _EOS:
+                raise HpackError("the end symbol within a string")
+            symbols.append(symbol)
+            state = 1
+    return state, bytes(symbols)
 
 
 def encode(fields: Iterable[tuple[str, str]]) -> bytes:

@@ -13,6 +13,8 @@ import asyncio
 import time
 import typing as t
 
+from .. import eviction
+from ..kernel import tcp
 from ..settings import Settings
 from .frames import (
     CANCEL,
@@ -39,8 +41,8 @@ from .outgoing import Stream
 
 #: Time for a client to read the last words; whoever does not read would otherwise keep its connection for good.
 _LINGER_NS = 2_000_000_000
-#: Connections over the limit that are told so at a time; further ones are just cut.
-_TOLD = 256
+#: Connections that are being closed at a time, each with a GOAWAY that says why; further ones are just cut.
+_MOST_CLOSING = 256
 
 
 class Connections:
@@ -62,8 +64,13 @@ class Connections:
     ) -> None:
         self.application = application
         self.open: set[Connection] = set()
+        #: How many of them have had their GOAWAY, and only wait for their client to read it.
+        self.closing = 0
         self.draining = False
         self.max_connections = settings.max_connections
+        #: Whether clients need credentials.
+        self.guarded = settings.guarded
+        self._eviction: eviction.Eviction[Connection] = eviction.Eviction(self.open, self.max_connections, rejected)
         self.read_ns, self.idle_ns = int(settings.read_seconds * 1e9), int(settings.idle_seconds * 1e9)
         #: Bytes that streams take up; how many messages may, and with how many there is no room for new streams either: small
         #: calls go on where there are too many large ones.
@@ -84,9 +91,19 @@ class Connections:
 
     def sweep(self) -> None:
         """End what takes too long; to be called about every second."""
+        self._eviction.reset()
         now = time.monotonic_ns()
         for connection in list(self.open):
             connection.check_time(now)
+
+    @property
+    def served(self) -> int:
+        """Open connections other than those that are being closed."""
+        return len(self.open) - self.closing
+
+    def make_room(self) -> bool:
+        """Close the connection that is worth least, for one that has just come; return whether there was one."""
+        return self._eviction.make_room()
 
     def drain(self) -> None:
         """Tell every client to make its next calls elsewhere; those that still come are answered."""
@@ -106,6 +123,8 @@ class Connection(Incoming, asyncio.Protocol):
     def __init__(self, everybody: Connections) -> None:
         super().__init__(everybody)
         self._rest = b""
+        self._opened = self._since
+        self._partial_since = 0  # when the frame or header that is not there whole began
         self._unread, self._moved = 0, self._since  # bytes that the client has not read, and when it read some
 
     # --- called by asyncio ---
@@ -119,15 +138,12 @@ class Connection(Incoming, asyncio.Protocol):
         everybody.open.add(self)
         everybody.opened(1)
         self._transport.write(everybody.greeting)
-        if len(everybody.open) > everybody.max_connections:
+        if everybody.served > everybody.max_connections and not everybody.make_room():
             everybody.rejected("connections")
-            if len(everybody.open) > everybody.max_connections + _TOLD:
-                self._transport.abort()
-                return
             self._end(ENHANCE_YOUR_CALM, "too many connections")
 
     def data_received(self, data: bytes) -> None:
-        if self._goaway == 3:
+        if self._goaway >= 3:
             return
         if self._rest:
             data = self._rest + data
@@ -136,6 +152,10 @@ class Connection(Incoming, asyncio.Protocol):
             self._rest = self._read(data)
         except ProtocolError as exc:
             self._end(exc.code, str(exc))
+        if not self._rest and self._block is None:
+            self._partial_since = 0
+        elif not self._partial_since:
+            self._partial_since = time.monotonic_ns()
         out, self._out = self._out, None
         if out:
             self._transport.write(b"".join(out))
@@ -157,7 +177,9 @@ class Connection(Incoming, asyncio.Protocol):
             self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._goaway = 3
+        if self._goaway == 3:
+            self._all.closing -= 1
+        self._goaway = 4
         self._all.open.discard(self)
         self._all.opened(-1)
         for stream in list(self.streams.values()):
@@ -168,7 +190,7 @@ class Connection(Incoming, asyncio.Protocol):
     def check_time(self, now: int) -> None:
         """End what takes too long."""
         everybody = self._all
-        if self._goaway == 3:
+        if self._goaway >= 3:
             if now - self._since > _LINGER_NS:
                 self._transport.abort()
             return
@@ -190,10 +212,44 @@ class Connection(Incoming, asyncio.Protocol):
             elif not stream.closed and now - stream.since > everybody.read_ns:
                 self._application.late(self, stream)
         if not self.streams and not unread:
-            # One that never asked for anything is not waited for that long where others may be waiting for its place.
-            crowded = not self._last and len(everybody.open) >= everybody.max_connections
-            if now - self._since > (everybody.read_ns if crowded else everybody.idle_ns):
+            # One that never asked for anything, or had no credentials, is not waited for that long where connections run short.
+            hurry = (self.unknown or not self._last) and everybody.served >= everybody.max_connections
+            if self._partial_since and now - max(self._since, self._partial_since) > everybody.read_ns:
+                self._end(NO_ERROR, "the request did not arrive in time")
+            elif now - self._since > (everybody.read_ns if hurry else everybody.idle_ns):
                 self._end(NO_ERROR, "idle")
+
+    @property
+    def unknown(self) -> bool:
+        """See :class:`..eviction.Evictable`."""
+        return self._all.guarded and not self.admitted
+
+    def rank(self, now: int) -> eviction.Rank | None:
+        """See :class:`..eviction.Evictable`: the same order as with HTTP/1."""
+        if self._goaway >= 3:
+            return None
+        if self.unknown:
+            return (eviction.UNKNOWN, self._opened) if now - self._opened >= eviction.SETTLE_NS else None
+        age = now - self._since
+        if age < eviction.SETTLE_NS or self._paused:
+            return None
+        received = 0
+        for stream in self.streams.values():
+            if stream.closed or stream.trailers is not None:
+                return None  # it is being answered
+            received += len(stream.body)
+        if received > age * eviction.LEAST_RATE / 1e9:
+            return None
+        between = self._last and not self.streams and not self._partial_since
+        return eviction.IDLE if between else eviction.SLOW, self._since
+
+    def give_way(self) -> bool:
+        """See :class:`..eviction.Evictable`."""
+        unread = bool(self._transport.get_write_buffer_size()) or tcp(self._transport).waiting
+        if unread and not self.unknown:
+            return False
+        self._end(NO_ERROR, "other clients need the connection")
+        return True
 
     def drain(self) -> None:
         """Say that no further calls are wanted; those that are under way to here are answered (RFC 9113, section 6.8)."""
@@ -213,8 +269,9 @@ class Connection(Incoming, asyncio.Protocol):
             self._transport.close()
 
     def _end(self, code: int, reason: str) -> None:
-        if self._goaway != 3:
+        if self._goaway < 3:
             self._goaway = 3
+            self._all.closing += 1
             self._since = time.monotonic_ns()
             for stream in list(self.streams.values()):
                 self._drop(stream)
@@ -222,7 +279,10 @@ class Connection(Incoming, asyncio.Protocol):
             if self._out:
                 self._transport.write(b"".join(self._out))
                 self._out = []
-            self._transport.close()
+            if self._all.closing > _MOST_CLOSING:
+                self._transport.abort()
+            else:
+                self._transport.close()
 
     def _drop(self, stream: Stream) -> None:
         """Forget a stream whose client is not there to read its answer."""

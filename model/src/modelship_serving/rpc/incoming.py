@@ -46,7 +46,7 @@ from .frames import (
     unpad,
     word,
 )
-from .hpack import TABLE_SIZE, Decoder, HpackError, ListSizeError
+from .hpack import TABLE_SIZE, Decoder, HpackError, ListSizeError, TooMuchError
 from .outgoing import Outgoing, Stream
 
 if t.TYPE_CHECKING:
@@ -57,6 +57,10 @@ if t.TYPE_CHECKING:
 _MOST_CHATTER = 1000
 #: What a call that is given up counts as, besides: few enough that a client may give up all its calls at once.
 _CHATTER_RESET = 2
+#: What a header list that is too large counts as: few of them, and the connection is closed.
+_CHATTER_LARGE = 200
+#: Bytes of header blocks that are decoded for a connection which has shown no credentials although clients need them.
+_MOST_UNKNOWN = 65536
 #: Header blocks that are kept decoded, a connection, and the largest header that is.
 _MOST_HEADS, _HEAD_BYTES = 16, 2048
 
@@ -88,6 +92,7 @@ class Incoming(Outgoing):
 
     :param everybody: all connections of the worker.
     :ivar peer: ``address:port`` of the client; ``certificate``: its own, as ``ssl.SSLSocket.getpeercert`` gives it.
+    :ivar admitted: whether credentials that a call needs were shown.
     """
 
     def __init__(self, everybody: Connections) -> None:
@@ -96,14 +101,17 @@ class Incoming(Outgoing):
         self._application = everybody.application
         self.peer = ""
         self.certificate: t.Any = None
+        self.admitted = False
         self._greeted = False
-        self._goaway = 0  # 1: said that the end is near, 2: said which call is the last, 3: over
+        self._goaway = 0  # 1: said that the end is near, 2: said which call is the last, 3: being closed, 4: closed
         self._decoder = Decoder()
         #: By block: what the application made of it (``None``: it is malformed), and the bytes of its fields.
         self._heads: dict[bytes, tuple[t.Any, int]] = {}
         self._generation = 0
         self._block: tuple[int, int, bytes] | None = None  # a header whose continuation is to come: id, flags, so far
         self._last = 0
+        self._large = 0
+        self._unknown_bytes = 0
         self._received = 0
         self._since = time.monotonic_ns()
 
@@ -147,14 +155,23 @@ class Incoming(Outgoing):
             elif kind == HEADERS:
                 self._headers(number & MAX_WINDOW, flags, payload)
             else:
-                self._chatter += 1
-                if self._chatter > _MOST_CHATTER:
-                    raise ProtocolError(ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
+                self._count_chatter(1)
                 if kind in _HANDLERS:
                     _HANDLERS[kind](self, number & MAX_WINDOW, flags, payload)
-            if self._goaway == 3:
+            if self._goaway >= 3:
                 return b""
         return data[place:]
+
+    def _count_chatter(self, count: int) -> None:
+        self._chatter += count
+        if self._chatter > _MOST_CHATTER:
+            raise ProtocolError(ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
+
+    def _count_large(self) -> None:
+        """Count a header list that is too large, for good: the response to it takes nothing off."""
+        self._large += _CHATTER_LARGE
+        if self._large > _MOST_CHATTER:
+            raise ProtocolError(ENHANCE_YOUR_CALM, "too many header lists that are too large")
 
     def _headers(self, number: int, flags: int, payload: bytes) -> None:
         if flags & (PADDED | PRIORITIZED):
@@ -191,6 +208,7 @@ class Incoming(Outgoing):
             raise ProtocolError(PROTOCOL_ERROR, "not a stream that a client may open")
         if number <= self._last:
             if flags & END_STREAM:
+                self._count_chatter(1)
                 return  # trailers that crossed our answer
             raise ProtocolError(STREAM_CLOSED, "a stream that is closed")
         if self._goaway >= 2:
@@ -218,9 +236,14 @@ class Incoming(Outgoing):
     def _decode(self, block: bytes) -> tuple[t.Any, int]:
         """Return what the fields of a block mean to the application, ``None`` where they are malformed, and their bytes."""
         before = self._generation
+        if self._all.guarded and not self.admitted:
+            self._unknown_bytes += len(block)
+            if self._unknown_bytes > _MOST_UNKNOWN:
+                raise ProtocolError(ENHANCE_YOUR_CALM, "too many headers without credentials")
         try:
             fields = self._fields(block)
         except ListSizeError:
+            self._count_large()
             return self._application.head([]), 0
         size = sum(len(name) + len(value) for name, value in fields)
         found = None if malformed(fields) else self._application.head(fields), size
@@ -236,6 +259,8 @@ class Incoming(Outgoing):
             return decoder.decode(block)
         except HpackError as exc:
             raise ProtocolError(COMPRESSION_ERROR, str(exc)) from None
+        except TooMuchError as exc:
+            raise ProtocolError(ENHANCE_YOUR_CALM, str(exc)) from None
         finally:
             if self._generation != decoder.generation:
                 # Equal blocks do not mean the same any more.
@@ -247,6 +272,7 @@ class Incoming(Outgoing):
         try:
             wrong = malformed(self._fields(block), trailers=True)
         except ListSizeError:
+            self._count_large()
             wrong = True
         if not flags & END_STREAM or stream.closed:
             raise ProtocolError(PROTOCOL_ERROR, "a second header within a stream")
@@ -269,7 +295,9 @@ class Incoming(Outgoing):
         if stream is None or stream.trailers is not None:
             if number > self._last or number == 0:
                 raise ProtocolError(PROTOCOL_ERROR, "data of a stream that is not open")
-            return  # it crossed our answer
+            if not payload:
+                self._count_chatter(1)
+            return  # it crossed our response
         if stream.closed:
             raise ProtocolError(STREAM_CLOSED, "data after a stream's end")
         size = len(payload)
@@ -279,9 +307,7 @@ class Incoming(Outgoing):
                 self._complete(stream, payload)
                 return
         if not size:
-            self._chatter += 1
-            if self._chatter > _MOST_CHATTER:
-                raise ProtocolError(ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
+            self._count_chatter(1)
         else:
             if not stream.body:
                 stream.body = bytearray(payload)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..binary import numbers
-from ..errors import RequestError
+from ..errors import InvalidInputError
 from ..tensors import Array
 from .protobuf import (
     FIXED32,
@@ -70,14 +70,14 @@ class Contents(t.NamedTuple):
 
         :param name: of the tensor, for errors.
         :param count: so many there must be; nothing is unpacked where there are others.
-        :raises RequestError: 422, they are in the field of another datatype, or not as many; 400, malformed.
+        :raises RequestError: 400, they are in the field of another datatype, not as many, or malformed.
         """
         field, kind = CONTENTS.get(datatype, (0, ""))
         wrong = next((value.field for value in self.values if value.field != field), 0)
         if wrong or not field:
             place = f"contents.{_CONTENTS_NAMES[field]}_contents" if field else "raw_input_contents"
             other = f", not in contents.{_CONTENTS_NAMES[wrong]}_contents" if wrong else ""
-            raise RequestError(422, f"{name}: {datatype} must be in {place}{other}")
+            raise InvalidInputError(f"{name}: {datatype} must be in {place}{other}")
         dtype = _DTYPES[field]
         single = VARINT if kind == "varint" else FIXED32 if dtype.itemsize == 4 else FIXED64
         found = 0
@@ -86,7 +86,7 @@ class Contents(t.NamedTuple):
                 raise malformed("contents")
             found += 1 if value.wire == VARINT else self._count(value, dtype, kind)
         if found != count:
-            raise RequestError(422, f"{name}: expected {count} numbers, got {found}")
+            raise InvalidInputError(f"{name}: expected {count} numbers, got {found}")
         arrays = [self._read(value, dtype, kind) for value in self.values]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 

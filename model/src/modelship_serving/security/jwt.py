@@ -24,7 +24,8 @@ LEEWAY_SECONDS = 30
 _REFRESH_SECONDS = 300
 #: A token with an unknown key makes the keys be fetched anew, but no sooner than this after the last time.
 _RETRY_SECONDS = 10
-_FETCH_SECONDS = 5
+#: For all of a fetch, redirects and body included.
+_FETCH_SECONDS = 5.0
 _MOST_BYTES = 1 << 20
 _LONGEST_TOKEN = 16384
 #: Algorithms by type of key (``kty``, and ``crv`` where it has one).
@@ -66,10 +67,15 @@ class Tokens:
     def __init__(self, settings: Settings) -> None:
         self._source = settings.jwt_jwks
         self._remote = "://" in self._source
-        if self._remote and not self._source.startswith("https://"):
-            raise StartError(
-                f"MODELSHIP_JWT_JWKS='{self._source}' must be a file or an https URL: keys must not be forged"
-            )
+        if self._remote:
+            from .fetch import check_https  # here, so that no request waits for the import
+
+            try:
+                check_https(self._source)
+            except ValueError as exc:
+                raise StartError(
+                    f"MODELSHIP_JWT_JWKS must be a file or an https URL, as keys must not be forged: {exc}"
+                ) from None
         for name, value in (("ISSUER", settings.jwt_issuer), ("AUDIENCE", settings.jwt_audience)):
             if not value:
                 raise StartError(
@@ -87,10 +93,7 @@ class Tokens:
         self._fetched = float("-inf")
         self._fetch: concurrent.futures.Future[None] | None = None
         self._stamp = stamp(self._source)
-        if self._remote:
-            import http.client  # noqa: F401 - here, so that no request waits for the import
-            import urllib.request  # noqa: F401
-        else:
+        if not self._remote:
             self._keys = self._read()
 
     def tick(self, log: Log) -> None:
@@ -171,8 +174,10 @@ class Tokens:
 
     def _run_fetch(self, future: concurrent.futures.Future[None], log: Log) -> None:
         try:
-            self._take(self._parsed(_fetch(self._source)), log)
-        except Exception as exc:  # noqa: BLE001 - whatever the other server says, it is told in the log, and the keys stay
+            from .fetch import fetch
+
+            self._take(self._parsed(fetch(self._source, _FETCH_SECONDS, _MOST_BYTES)), log)
+        except Exception as exc:  # noqa: BLE001 - whatever the other server responds, it is logged, and the keys stay
             log.warning(
                 "JWKS cannot be fetched", url=self._source, error=str(exc) or repr(exc), keys_kept=len(self._keys)
             )
@@ -226,24 +231,6 @@ class Tokens:
             self._keys = keys
             self.generation += 1
             log.info("JWKS loaded", source=self._source, keys=sorted(keys))
-
-
-def _fetch(url: str) -> bytes:
-    """Return what *url* answers.
-
-    :raises OSError, ValueError, http.client.HTTPException: it does not answer 200 over https, in time, with at most a
-        megabyte.
-    """
-    import urllib.request
-
-    request = urllib.request.Request(url, headers={"accept": "application/json"})  # noqa: S310 - https, checked at start
-    with urllib.request.urlopen(request, timeout=_FETCH_SECONDS) as response:  # noqa: S310
-        if not response.geturl().startswith("https://"):
-            raise ValueError("it redirects to an address that is not https")
-        data: bytes = response.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
-        raise ValueError("the answer is longer than any JWKS")
-    return data
 
 
 def _why(jwt: t.Any, exc: Exception) -> str:

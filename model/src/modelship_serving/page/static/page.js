@@ -5,6 +5,9 @@ import { Fields } from "./fields.js";
 
 const model = JSON.parse(document.getElementById("model").textContent);
 const byId = (id) => document.getElementById(id);
+// Numbers of one output that are written out, and outputs whose single numbers are written large.
+const MOST_LISTED = 200;
+const FEW_OUTPUTS = 4;
 let key = "";
 let sheet = null;
 let input = null; // what was asked last: {name: values}
@@ -91,18 +94,29 @@ function percent(share) { return `${(100 * share).toFixed(1)} %`; }
 
 function score(value) { return Number(value.toPrecision(4)).toString(); }
 
+/** The outputs of a model that is not a classifier, each under its name. */
+function listed(outputs) {
+  const entries = Object.entries(outputs);
+  const parts = entries.map(([name, value]) => {
+    const all = [value].flat(Infinity);
+    const single = all.length === 1;
+    const short = (item) => (typeof item === "number" ? Number(item.toPrecision(7)) : item);
+    let text = JSON.stringify(value, (unused, item) => short(item));
+    if (single) text = String(short(all[0]));
+    else if (all.length > MOST_LISTED) text = `${JSON.stringify(all.slice(0, MOST_LISTED).map(short)).slice(0, -1)}, …] (${all.length} values)`;
+    const part = element("span", "named");
+    part.append(element("span", "", name), element("b", single && entries.length <= FEW_OUTPUTS ? "word" : "data", text));
+    return part;
+  });
+  byId("answer").replaceChildren(...parts);
+  byId("classes").replaceChildren();
+}
+
 function show(reply) {
   named(reply.release);
+  byId("explain").disabled = !model.explain;
+  if (!model.classifier) { listed(reply.outputs); return; }
   const shares = reply.probabilities ?? reply.scores;
-  byId("explain").disabled = !shares;
-  if (!shares) {
-    const all = [reply.result].flat(Infinity);
-    const simple = all.length === 1;
-    const text = simple ? String(typeof all[0] === "number" ? Number(all[0].toPrecision(7)) : all[0]) : JSON.stringify(reply.result);
-    byId("answer").replaceChildren(element("b", simple ? "word" : "data", text));
-    byId("classes").replaceChildren();
-    return;
-  }
   const label = reply.label ?? String(reply.result);
   const write = reply.probabilities ? percent : score;
   byId("answer").replaceChildren(element("b", label.length > 3 ? "word" : "", label), element("span", "", write(shares[reply.result])));
