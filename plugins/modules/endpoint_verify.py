@@ -17,7 +17,7 @@ description:
   - In check mode, an endpoint that does not answer yet, or still serves another release, is no failure, because what deploys it
     was not run either. RV(verified) is then null.
 extends_documentation_fragment:
-  - modelship.core.attributes
+  - modelship.core.attributes.info
   - modelship.core.progress
 options:
   url:

@@ -48,6 +48,11 @@ extends_documentation_fragment:
   - modelship.core.attributes
   - modelship.core.progress
   - modelship.core.registry
+attributes:
+  action_group:
+    description: C(group/modelship.core.registry) in C(module_defaults) sets the options that the modules of the group share.
+    support: full
+    membership: [modelship.core.registry]
 seealso:
   - module: modelship.core.image_build
   - module: modelship.core.deployment

@@ -68,6 +68,11 @@ extends_documentation_fragment:
   - modelship.core.model.releases
   - modelship.core.model.work
   - modelship.core.model.overrides
+attributes:
+  action_group:
+    description: C(group/modelship.core.trainer) in C(module_defaults) sets the options that the modules of the group share.
+    support: full
+    membership: [modelship.core.trainer]
 seealso:
   - module: modelship.core.model_train
   - module: modelship.core.model_evaluate

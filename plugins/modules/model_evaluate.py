@@ -51,6 +51,11 @@ extends_documentation_fragment:
   - modelship.core.progress
   - modelship.core.trainer
   - modelship.core.model.overrides
+attributes:
+  action_group:
+    description: C(group/modelship.core.trainer) in C(module_defaults) sets the options that the modules of the group share.
+    support: full
+    membership: [modelship.core.trainer]
 seealso:
   - module: modelship.core.model_compress
   - module: modelship.core.endpoint_verify

@@ -145,6 +145,10 @@ options:
     default: auto
 extends_documentation_fragment:
   - modelship.core.attributes
+attributes:
+  idempotent:
+    support: partial
+    details: O(state=restarted) restarts the process on every run.
 author:
   - The modelship authors (@modelship)
 """
