@@ -47,7 +47,9 @@ extends_documentation_fragment:
   - modelship.core.kubernetes
 attributes:
   action_group:
-    description: C(group/modelship.core.docker) and C(group/modelship.core.kubernetes) in C(module_defaults) set the options that the modules of the group share.
+    description:
+      - C(group/modelship.core.docker) and C(group/modelship.core.kubernetes) in C(module_defaults) set the options that the
+        modules of the group share.
     support: full
     membership: [modelship.core.docker, modelship.core.kubernetes]
 options:
