@@ -157,12 +157,13 @@ verdict:
     failures: {description: One line for each failure., type: list, elements: str, returned: always}
 """
 
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import PROGRESS_OPTION, run
-from ansible_collections.modelship.core.plugins.module_utils._endpoint.options import OPTIONS, VerifyModule, examine
+from ansible_collections.modelship.core.plugins.module_utils._endpoint.options import OPTIONS, examine
 
 
 def main() -> None:
-    module = VerifyModule(
+    module = DiscreetModule(
         argument_spec={**OPTIONS, **PROGRESS_OPTION},
         mutually_exclusive=[("release", "golden"), ("api_key", "bearer")],
         required_by={"client_key": ["client_cert"]},

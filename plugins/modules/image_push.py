@@ -124,8 +124,7 @@ error_kind:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import PROGRESS_OPTION, run
 from ansible_collections.modelship.core.plugins.module_utils._oci.options import REGISTRY_OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._oci.push import push_image
@@ -141,7 +140,7 @@ OPTIONS: dict[str, t.Any] = {
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule({**OPTIONS, **REGISTRY_OPTIONS, **PROGRESS_OPTION}, supports_check_mode=True)
+    module = DiscreetModule({**OPTIONS, **REGISTRY_OPTIONS, **PROGRESS_OPTION}, supports_check_mode=True)
     run(module, push_image)
 
 

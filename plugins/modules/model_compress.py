@@ -208,14 +208,16 @@ log:
   elements: str
 """
 
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import run
 from ansible_collections.modelship.core.plugins.module_utils._model.compress import SPEC, compress
-from ansible_collections.modelship.core.plugins.module_utils._model.options import TrainerModule
 
 
 def main() -> None:
     """Run the module."""
-    run(TrainerModule(argument_spec=SPEC, supports_check_mode=True, required_one_of=[("project", "samples")]), compress)
+    run(
+        DiscreetModule(argument_spec=SPEC, supports_check_mode=True, required_one_of=[("project", "samples")]), compress
+    )
 
 
 if __name__ == "__main__":

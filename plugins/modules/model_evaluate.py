@@ -171,15 +171,15 @@ log:
   elements: str
 """
 
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import run
 from ansible_collections.modelship.core.plugins.module_utils._model.evaluate import SPEC, evaluate
-from ansible_collections.modelship.core.plugins.module_utils._model.options import TrainerModule
 
 
 def main() -> None:
     """Run the module."""
     required = [("project", "samples")]
-    run(TrainerModule(argument_spec=SPEC, supports_check_mode=True, required_one_of=required), evaluate)
+    run(DiscreetModule(argument_spec=SPEC, supports_check_mode=True, required_one_of=required), evaluate)
 
 
 if __name__ == "__main__":

@@ -159,14 +159,14 @@ log:
   elements: str
 """
 
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import run
 from ansible_collections.modelship.core.plugins.module_utils._model.importing import SPEC, import_model
-from ansible_collections.modelship.core.plugins.module_utils._model.options import TrainerModule
 
 
 def main() -> None:
     """Run the module."""
-    run(TrainerModule(argument_spec=SPEC, supports_check_mode=True), import_model)
+    run(DiscreetModule(argument_spec=SPEC, supports_check_mode=True), import_model)
 
 
 if __name__ == "__main__":

@@ -144,14 +144,14 @@ log:
   elements: str
 """
 
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import run
-from ansible_collections.modelship.core.plugins.module_utils._model.options import TrainerModule
 from ansible_collections.modelship.core.plugins.module_utils._model.train import SPEC, train
 
 
 def main() -> None:
     """Run the module."""
-    run(TrainerModule(argument_spec=SPEC, supports_check_mode=True), train)
+    run(DiscreetModule(argument_spec=SPEC, supports_check_mode=True), train)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ import os
 import typing as t
 
 from .._core.content import parse_digest
-from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
-from .._core.redaction import is_secret_name
 from .._core.runner import Context, Outcome
 from .credentials import OPTIONS as CREDENTIALS
 from .credentials import credentials_of
@@ -41,14 +39,6 @@ OPTIONS: dict[str, t.Any] = {
     "validate_certs": {"type": "bool", "default": True},
 }
 _MOST_REQUESTS = 10_000
-
-
-class VerifyModule(DiscreetModule):
-    """A module that keeps secret ``headers`` out of its results and the system's log."""
-
-    def concealed(self) -> Concealed:
-        """Return the options without the values of those headers whose names say that they are secret."""
-        return conceal(self.params, "headers", lambda name: is_secret_name(name.replace("-", "_")))
 
 
 def examine(parameters: dict[str, t.Any], context: Context) -> Outcome:

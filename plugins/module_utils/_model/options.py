@@ -8,9 +8,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
-from .._core.redaction import is_secret_name
 from .._core.runner import PROGRESS_OPTION
 from .trainer import Trainer
 
@@ -28,14 +26,6 @@ RELEASES: dict[str, t.Any] = {"releases": {"type": "path", "required": True}}
 WORK: dict[str, t.Any] = {"work": {"type": "path"}}
 #: Documented by the fragment ``modelship.core.model.overrides``.
 OVERRIDES: dict[str, t.Any] = {"parameters": {"type": "dict", "default": {}}, "data": {"type": "dict", "default": {}}}
-
-
-class TrainerModule(DiscreetModule):
-    """A module that keeps secrets of ``trainer_environment`` out of its results and the system's log."""
-
-    def concealed(self) -> Concealed:
-        """Return the options without the secrets of ``trainer_environment``."""
-        return conceal(self.params, "trainer_environment", is_secret_name)
 
 
 def trainer_of(parameters: t.Mapping[str, t.Any]) -> Trainer:
