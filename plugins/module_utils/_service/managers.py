@@ -91,9 +91,7 @@ class Process:
         as_other = account.pw_uid != os.geteuid()
         if as_other and os.geteuid() != 0:
             raise ModelshipError(f"only root can start {service.name} as {service.user}: run with become")
-        with explained(service.log):
-            os.makedirs(os.path.dirname(service.log), exist_ok=True)
-            log = os.open(service.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        log = _open_log(service.log)
         try:
             self._child = subprocess.Popen(
                 list(service.command),
@@ -191,8 +189,7 @@ class Systemd:
                 with explained(path), contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
         if self._path:
-            with explained(self._service.log):
-                os.makedirs(os.path.dirname(self._service.log), exist_ok=True)
+            os.close(_open_log(self._service.log))  # systemd would make it readable for all
         self._systemctl("daemon-reload")
         self._systemctl("enable", "--quiet", self.unit)
         self._systemctl("start", self.unit)
@@ -220,13 +217,16 @@ class Systemd:
 
     def remove(self) -> None:
         if self.leftovers():
-            for path in self._files():
+            for path in self._paths():
                 with explained(path), contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
             self._systemctl("daemon-reload")
 
     def leftovers(self) -> bool:
-        return any(os.path.exists(path) for path in self._files())
+        return any(os.path.exists(path) for path in self._paths())
+
+    def _paths(self) -> list[str]:
+        return [self._environment_path, self._path] if self._path else []
 
     def _files(self) -> dict[str, str | None]:
         """Map the files that are written here to their content; ``None`` is absent. A package's unit has none."""
@@ -292,6 +292,12 @@ class Systemd:
             said = done.stderr.strip() or f"exit code {done.returncode}"
             raise ModelshipError(f"systemctl {' '.join(arguments)}: {said}", kind="systemd")
         return done.stdout
+
+
+def _open_log(path: str) -> int:
+    with explained(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def _has_content(path: str, text: str | None) -> bool:

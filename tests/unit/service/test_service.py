@@ -489,7 +489,11 @@ def test_the_environment_of_a_unit_is_in_a_file_that_only_its_owner_reads(
     assert not environment.exists()
     assert without.difference() is None
     manager.start()
-    without.remove()
+    assert (tmp_path / "run" / "x.log").stat().st_mode & 0o777 == 0o640
+    removed = Systemd(Service.parse({"name": "x", "folder": str(tmp_path / "run")}))
+    assert removed.leftovers()
+    removed.remove()
+    assert not removed.leftovers()
     assert not unit.exists()
     assert not environment.exists()
 
