@@ -282,7 +282,7 @@ def test_the_table_of_a_failed_gate_is_the_last_that_is_printed(
         arguments = line.arguments(release=trained.result["release"]["path"], gates={"size_bytes": 10})
     else:
         arguments = line.arguments(
-            release=compressed.result["release"]["path"], dest=str(line.dest), gates={"accuracy": 1}
+            release=compressed.result["release"]["path"], dest=f"{line.dest}-gate", gates={"accuracy": 1}
         )
         del arguments["releases"]
     output = line.tasks.fail(module, arguments)
