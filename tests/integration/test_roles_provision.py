@@ -162,6 +162,15 @@ class TestRegistry:
             fetch(f"http://127.0.0.1:{self.port}/v2/")
         assert host.play("registry", tasks_from="remove").changed == 0
 
+    @pytest.mark.parametrize(("delete", "status"), [("true", 404), ("yes", 404), ("false", 405)])
+    def test_text_of_the_command_line_is_converted(self, host: Host, delete: str, status: int) -> None:
+        made = host.play("registry", registry_delete=delete, registry_port=str(self.port), registry_adopt="false")
+        assert made.ok, made.text
+        url = f"http://127.0.0.1:{self.port}/v2/x/manifests/sha256:{'0' * 64}"
+        assert fetch(urllib.request.Request(url, method="DELETE"))[0] == status  # 405 where deletion is off
+        native = {"registry_delete": delete != "false", "registry_port": self.port, "registry_adopt": False}
+        assert host.play("registry", **native).changed == 0
+
     def test_a_taken_port_names_its_process(self, host: Host) -> None:
         other = subprocess.Popen(
             [sys.executable, "-m", "http.server", "-b", "127.0.0.1", str(self.port)],
