@@ -288,7 +288,7 @@ def test_model_modules_behave_as_they_document(line: Line, attributes: dict[str,
     samples = line.tasks.folder / "samples.npz"
     python = line.trainer["trainer_python"]
     subprocess.run([python, "-c", MAKE_SAMPLES, str(samples)], check=True)
-    model = next(Path(compressed).glob("*.tflite"))
+    model = next(Path(compressed).rglob("*.tflite"))
     imported = {
         "name": "imported",
         "model": str(model),
