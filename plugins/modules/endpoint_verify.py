@@ -19,6 +19,10 @@ description:
 extends_documentation_fragment:
   - modelship.core.attributes.info
   - modelship.core.progress
+notes:
+  - What differs, and a failed gate, are reported as tables in RV(ignore:msg). Return values that repeat them are left out of
+    the result where nothing can read them, without C(rescue), C(always), C(ignore_errors), C(failed_when) or C(until), so
+    that the tables are what is printed last. With C(-v) they are always returned.
 options:
   url:
     description: Base URL of the endpoint, C(http://host:port) or C(https://host:port).

@@ -73,6 +73,10 @@ attributes:
     description: C(group/modelship.core.trainer) in C(module_defaults) sets the options that the modules of the group share.
     support: full
     membership: [modelship.core.trainer]
+notes:
+  - A failed gate is reported as a table in RV(msg). Return values that repeat it are left out of the result where nothing can
+    read them, without C(rescue), C(always), C(ignore_errors), C(failed_when) or C(until), so that the table is what is printed
+    last. With C(-v) they are always returned.
 seealso:
   - module: modelship.core.model_train
   - module: modelship.core.model_evaluate
