@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import typing as t
 
-from .._core.discretion import Concealed, DiscreetModule, hidden
-from .._core.redaction import maskable
-from .._core.secret_text import is_secret_key, without_secrets
+from .._core.discretion import Concealed, DiscreetModule
+from .._core.redaction import HIDDEN, maskable
+from .._core.secret_text import without_secrets
 
 
 class ServiceModule(DiscreetModule):
@@ -22,8 +22,8 @@ class ServiceModule(DiscreetModule):
         """
         found: list[t.Any] = []
         shown = without_secrets(self.params, found)
-        hidden(self.params.get("environment"), is_secret_key, found)
         for options, names in ((shown, ["environment"]), (shown.get("config"), ["files", "secrets"])):
             for name in names if isinstance(options, dict) else ():
-                options[name] = hidden(options.get(name), lambda _name: True, [])
+                given = options.get(name)
+                options[name] = dict.fromkeys(given, HIDDEN) if isinstance(given, dict) else given and HIDDEN
         return Concealed(shown, maskable(found))
