@@ -131,6 +131,16 @@ def test_playbooks_report_the_wrong_values_of_all_roles_at_once(tmp_path: Path, 
     assert re.search(r"changed=0 .*failed=1", run.output)
 
 
+@pytest.mark.parametrize("book", ["provision", "release", "deploy", "site", "destroy"])
+def test_a_wrong_value_is_reported_in_a_few_lines(tmp_path: Path, book: str) -> None:
+    run = play(tmp_path, f"modelship.core.{book}", modelship_replicas="two", modelship_limits={"cpu": 2})
+    assert run.rc != 0
+    message = re.split(r"TASK \[.*\] \**\n", run.output)[-1].partition("PLAY RECAP")[0]
+    assert "modelship_replicas must be a whole number, not 'two'" in message
+    assert "unknown option modelship_limits.cpu" in message
+    assert len(message.splitlines()) < 20, message
+
+
 @pytest.mark.parametrize("book", ["provision", "destroy"])
 @pytest.mark.parametrize("given", ["docker", "docker,registry", {"docker": True}, None])
 def test_roles_to_provision_must_be_a_list(tmp_path: Path, book: str, given: t.Any) -> None:
