@@ -56,7 +56,7 @@ http:
   secret: hunter22
 storage: {s3: {region: eu, secretkey: "hunter22"}}
 remote: http://ci:hunter22@host/x
-basic_auth:
+client:
   username: ci
   password: correct horse hunter22
 tls_key_password: |
