@@ -47,6 +47,13 @@ extends_documentation_fragment:
   - modelship.core.deployment_kubernetes
   - modelship.core.docker
   - modelship.core.kubernetes
+attributes:
+  action_group:
+    description:
+      - C(group/modelship.core.docker) and C(group/modelship.core.kubernetes) in C(module_defaults) set the options that the
+        modules of the group share.
+    support: full
+    membership: [modelship.core.docker, modelship.core.kubernetes]
 options:
   state:
     description:
@@ -94,6 +101,9 @@ options:
         description: PEM file of its key, not encrypted. By default O(verify.client_cert) holds it as well.
         type: path
 notes:
+  - Wrong golden answers are reported as a table in RV(ignore:msg). Return values that repeat it are left out of the result
+    where nothing can read them, without C(rescue), C(always), C(ignore_errors), C(failed_when) or C(until), so that the table
+    is what is printed last. With C(-v) they are always returned.
   - With O(target=kubernetes), rights in the namespace are enough where it exists. They are get, list, watch, create, patch
     and delete on the kinds that are declared, on C(configmaps) and on C(secrets) (a Secret is the deployment's record); get,
     create, update and delete on C(leases); get, list, watch and delete on C(pods); get, list, watch and patch on

@@ -19,15 +19,20 @@ description:
   - What is wrong with a deployment, and a deployment that does not exist, are facts and not failures. The task fails only
     where nothing can be found out.
 extends_documentation_fragment:
-  - modelship.core.attributes
+  - modelship.core.attributes.info
   - modelship.core.deployment
   - modelship.core.deployment_kubernetes
   - modelship.core.docker
   - modelship.core.kubernetes
 attributes:
+  action_group:
+    description:
+      - C(group/modelship.core.docker) and C(group/modelship.core.kubernetes) in C(module_defaults) set the options that the
+        modules of the group share.
+    support: full
+    membership: [modelship.core.docker, modelship.core.kubernetes]
   diff_mode:
-    description: Nothing is changed; how the declaration differs is returned in RV(deployment.drift).
-    support: none
+    details: This action does not modify state; how the declaration differs is returned in RV(deployment.drift).
 options:
   image:
     description:

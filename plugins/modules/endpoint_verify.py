@@ -17,8 +17,12 @@ description:
   - In check mode, an endpoint that does not answer yet, or still serves another release, is no failure, because what deploys it
     was not run either. RV(verified) is then null.
 extends_documentation_fragment:
-  - modelship.core.attributes
+  - modelship.core.attributes.info
   - modelship.core.progress
+notes:
+  - What differs, and a failed gate, are reported as tables in RV(ignore:msg). Return values that repeat them are left out of
+    the result where nothing can read them, without C(rescue), C(always), C(ignore_errors), C(failed_when) or C(until), so
+    that the tables are what is printed last. With C(-v) they are always returned.
 options:
   url:
     description: Base URL of the endpoint, C(http://host:port) or C(https://host:port).
@@ -163,12 +167,13 @@ verdict:
     failures: {description: One line for each failure., type: list, elements: str, returned: always}
 """
 
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import PROGRESS_OPTION, run
-from ansible_collections.modelship.core.plugins.module_utils._endpoint.options import OPTIONS, VerifyModule, examine
+from ansible_collections.modelship.core.plugins.module_utils._endpoint.options import OPTIONS, examine
 
 
 def main() -> None:
-    module = VerifyModule(
+    module = DiscreetModule(
         argument_spec={**OPTIONS, **PROGRESS_OPTION},
         mutually_exclusive=[("release", "golden"), ("api_key", "bearer")],
         required_by={"client_key": ["client_cert"]},

@@ -399,8 +399,7 @@ log:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import PROGRESS_OPTION, run
 from ansible_collections.modelship.core.plugins.module_utils._oci.builders import build_image
 from ansible_collections.modelship.core.plugins.module_utils._oci.options import REGISTRY_OPTIONS
@@ -487,7 +486,7 @@ OPTIONS: dict[str, t.Any] = {
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = DiscreetModule(
         {**OPTIONS, **PROGRESS_OPTION},
         required_if=[["builder", "oci", ["base"]], ["builder", "docker", ["docker"]]],
         supports_check_mode=True,

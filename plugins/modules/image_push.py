@@ -50,6 +50,11 @@ extends_documentation_fragment:
   - modelship.core.attributes
   - modelship.core.progress
   - modelship.core.registry
+attributes:
+  action_group:
+    description: C(group/modelship.core.registry) in C(module_defaults) sets the options that the modules of the group share.
+    support: full
+    membership: [modelship.core.registry]
 seealso:
   - module: modelship.core.image_build
   - module: modelship.core.deployment
@@ -122,8 +127,7 @@ error_kind:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import PROGRESS_OPTION, run
 from ansible_collections.modelship.core.plugins.module_utils._oci.options import REGISTRY_OPTIONS
 from ansible_collections.modelship.core.plugins.module_utils._oci.push import push_image
@@ -139,7 +143,7 @@ OPTIONS: dict[str, t.Any] = {
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule({**OPTIONS, **REGISTRY_OPTIONS, **PROGRESS_OPTION}, supports_check_mode=True)
+    module = DiscreetModule({**OPTIONS, **REGISTRY_OPTIONS, **PROGRESS_OPTION}, supports_check_mode=True)
     run(module, push_image)
 
 

@@ -73,6 +73,15 @@ extends_documentation_fragment:
   - modelship.core.model.releases
   - modelship.core.model.work
   - modelship.core.model.overrides
+attributes:
+  action_group:
+    description: C(group/modelship.core.trainer) in C(module_defaults) sets the options that the modules of the group share.
+    support: full
+    membership: [modelship.core.trainer]
+notes:
+  - A failed gate is reported as a table in RV(msg). Return values that repeat it are left out of the result where nothing can
+    read them, without C(rescue), C(always), C(ignore_errors), C(failed_when) or C(until), so that the table is what is printed
+    last. With C(-v) they are always returned.
 seealso:
   - module: modelship.core.model_train
   - module: modelship.core.model_evaluate
@@ -210,14 +219,16 @@ log:
   elements: str
 """
 
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import run
 from ansible_collections.modelship.core.plugins.module_utils._model.compress import SPEC, compress
-from ansible_collections.modelship.core.plugins.module_utils._model.options import TrainerModule
 
 
 def main() -> None:
     """Run the module."""
-    run(TrainerModule(argument_spec=SPEC, supports_check_mode=True, required_one_of=[("project", "samples")]), compress)
+    run(
+        DiscreetModule(argument_spec=SPEC, supports_check_mode=True, required_one_of=[("project", "samples")]), compress
+    )
 
 
 if __name__ == "__main__":

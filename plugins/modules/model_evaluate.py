@@ -51,6 +51,15 @@ extends_documentation_fragment:
   - modelship.core.progress
   - modelship.core.trainer
   - modelship.core.model.overrides
+attributes:
+  action_group:
+    description: C(group/modelship.core.trainer) in C(module_defaults) sets the options that the modules of the group share.
+    support: full
+    membership: [modelship.core.trainer]
+notes:
+  - A failed gate is reported as a table in RV(msg). Return values that repeat it are left out of the result where nothing can
+    read them, without C(rescue), C(always), C(ignore_errors), C(failed_when) or C(until), so that the table is what is printed
+    last. With C(-v) they are always returned.
 seealso:
   - module: modelship.core.model_compress
   - module: modelship.core.endpoint_verify
@@ -166,15 +175,15 @@ log:
   elements: str
 """
 
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import run
 from ansible_collections.modelship.core.plugins.module_utils._model.evaluate import SPEC, evaluate
-from ansible_collections.modelship.core.plugins.module_utils._model.options import TrainerModule
 
 
 def main() -> None:
     """Run the module."""
     required = [("project", "samples")]
-    run(TrainerModule(argument_spec=SPEC, supports_check_mode=True, required_one_of=required), evaluate)
+    run(DiscreetModule(argument_spec=SPEC, supports_check_mode=True, required_one_of=required), evaluate)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,11 @@ extends_documentation_fragment:
   - modelship.core.progress
   - modelship.core.trainer
   - modelship.core.model.releases
+attributes:
+  action_group:
+    description: C(group/modelship.core.trainer) in C(module_defaults) sets the options that the modules of the group share.
+    support: full
+    membership: [modelship.core.trainer]
 seealso:
   - module: modelship.core.model_compress
 """
@@ -156,14 +161,14 @@ log:
   elements: str
 """
 
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import run
 from ansible_collections.modelship.core.plugins.module_utils._model.importing import SPEC, import_model
-from ansible_collections.modelship.core.plugins.module_utils._model.options import TrainerModule
 
 
 def main() -> None:
     """Run the module."""
-    run(TrainerModule(argument_spec=SPEC, supports_check_mode=True), import_model)
+    run(DiscreetModule(argument_spec=SPEC, supports_check_mode=True), import_model)
 
 
 if __name__ == "__main__":

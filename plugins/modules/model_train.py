@@ -33,6 +33,11 @@ extends_documentation_fragment:
   - modelship.core.model.releases
   - modelship.core.model.work
   - modelship.core.model.overrides
+attributes:
+  action_group:
+    description: C(group/modelship.core.trainer) in C(module_defaults) sets the options that the modules of the group share.
+    support: full
+    membership: [modelship.core.trainer]
 seealso:
   - module: modelship.core.model_import
   - module: modelship.core.model_compress
@@ -139,14 +144,14 @@ log:
   elements: str
 """
 
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import run
-from ansible_collections.modelship.core.plugins.module_utils._model.options import TrainerModule
 from ansible_collections.modelship.core.plugins.module_utils._model.train import SPEC, train
 
 
 def main() -> None:
     """Run the module."""
-    run(TrainerModule(argument_spec=SPEC, supports_check_mode=True), train)
+    run(DiscreetModule(argument_spec=SPEC, supports_check_mode=True), train)
 
 
 if __name__ == "__main__":

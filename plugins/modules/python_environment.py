@@ -105,15 +105,14 @@ error_kind:
   type: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ansible_collections.modelship.core.plugins.module_utils._core.discretion import DiscreetModule
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import PROGRESS_OPTION, run
 from ansible_collections.modelship.core.plugins.module_utils._python.environment import ensure_environment
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = DiscreetModule(
         argument_spec={
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

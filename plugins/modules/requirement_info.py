@@ -29,7 +29,7 @@ options:
     elements: str
     default: []
 extends_documentation_fragment:
-  - modelship.core.attributes
+  - modelship.core.attributes.info
 author:
   - The modelship authors (@modelship)
 """

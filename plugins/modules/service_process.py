@@ -54,7 +54,10 @@ options:
   environment:
     description:
       - Environment variables. Besides them the process has only E(PATH), E(LANG) and E(HOME).
-      - Values of variables whose names tell of a secret are not shown in diffs.
+      - Values are not shown among the options of the task and not logged. Diffs show those of variables whose names do not
+        tell of a secret.
+      - With systemd they are written to V(<folder>/<name>.env), which only the module's user can read, and not to the unit,
+        which systemd shows to all users.
     type: dict
     default: {}
   config:
@@ -66,7 +69,10 @@ options:
         type: path
         required: true
       files:
-        description: Relative file names and their text.
+        description:
+          - Relative file names and their text.
+          - The text is not shown among the options of the task. Diffs show it without the values of keys whose names tell of a
+            secret, and without passwords in URLs.
         type: dict
         default: {}
       secrets:
@@ -145,6 +151,10 @@ options:
     default: auto
 extends_documentation_fragment:
   - modelship.core.attributes
+attributes:
+  idempotent:
+    support: partial
+    details: O(state=restarted) restarts the process on every run.
 author:
   - The modelship authors (@modelship)
 """
@@ -233,9 +243,8 @@ error_kind:
   type: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import run
+from ansible_collections.modelship.core.plugins.module_utils._service.options import ServiceModule
 from ansible_collections.modelship.core.plugins.module_utils._service.supervise import supervise
 
 
@@ -257,7 +266,7 @@ def main() -> None:
         "headers": {"type": "dict", "default": {}},
         "timeout": {"type": "float", "default": 30},
     }
-    module = AnsibleModule(
+    module = ServiceModule(
         argument_spec={
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["started", "restarted", "stopped", "absent"], "default": "started"},

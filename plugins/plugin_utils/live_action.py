@@ -13,10 +13,18 @@ import os
 import shlex
 import typing as t
 
+from ansible import release
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.modelship.core.plugins.plugin_utils.live import Follower, end_with_parent, somebody_watches
+
+#: Return values of a failure that its message already shows as a table, by ``error_kind``.
+_IN_THE_MESSAGE = {
+    "gate": ("evaluation", "gates", "release", "report", "table"),
+    "golden": ("verdict",),
+    "verify": ("verdict", "verified"),
+}
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -42,7 +50,35 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         host = (task_vars or {}).get("inventory_hostname", "")
         with Follower(self._reader(path), lambda text: self._show(host, text), live=somebody_watches()):
             result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
+        self._shorten(result)
         return result
+
+    def _shorten(self, result: dict[str, t.Any]) -> None:
+        """Keep a failure's table readable: callbacks print the whole result, and the table must be its last lines.
+
+        Return values that repeat the table are left out where no task can read them: without a rescue or always section,
+        ``ignore_errors`` or ``until``. With ``-v`` they stay.
+        """
+        repeated = _IN_THE_MESSAGE.get(str(result.get("error_kind"))) if result.get("failed") else None
+        if not repeated:
+            return
+        if _core_version() < (2, 19):  # later versions print the message as an error, before the result
+            Display().display(str(result["msg"]), color="red")
+        if Display().verbosity == 0 and not self._failure_is_read():
+            for name in repeated:
+                result.pop(name, None)
+
+    def _failure_is_read(self) -> bool:
+        """Whether later tasks, or the task's own conditions, can read the failed result."""
+        task = self._task
+        if task.ignore_errors or task.failed_when or task.until:
+            return True
+        parent = task._parent
+        while parent is not None:
+            if getattr(parent, "rescue", None) or getattr(parent, "always", None):
+                return True
+            parent = getattr(parent, "_parent", None)
+        return False
 
     def _reader(self, path: str) -> t.Callable[[int], bytes]:
         if self._connection.transport in ("local", "ansible.builtin.local"):
@@ -69,3 +105,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     @staticmethod
     def _show(host: str, text: str) -> None:
         Display().display(f"{host}: {text}" if host not in ("", "localhost") else f"  {text}", color="bright gray")
+
+
+def _core_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in release.__version__.split(".")[:2])

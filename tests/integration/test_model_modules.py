@@ -104,6 +104,26 @@ class Tasks:
         assert done.returncode == 0, output
         return Task(json.loads((self.folder / "answer.json").read_text()), output)
 
+    def fail(self, module: str, arguments: dict[str, t.Any], *options: str) -> str:
+        """Run a task that nothing rescues and that fails; return what ansible-playbook prints of it."""
+        command = self.command(module, arguments, *options)
+        (play,) = json.loads((self.folder / "play.yml").read_text())
+        for name in ("register", "ignore_errors"):
+            del play["tasks"][0][name]
+        (self.folder / "play.yml").write_text(json.dumps([play]))
+        environment = {**self.environment, "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml"}
+        # as on a terminal: errors and results in the order in which they come
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        assert done.returncode == 2, done.stdout
+        return printed(done.stdout)
+
+
+def printed(output: str) -> str:
+    """What was printed from the failed task on to the recap."""
+    return re.split(r"TASK \[.*\] \**\n", output)[-1].partition("\nPLAY RECAP")[0].strip() + "\n"
+
 
 @pytest.fixture
 def tasks(tmp_path: Path) -> Tasks:
@@ -252,6 +272,26 @@ def test_a_changed_parameter_trains_again_and_shows_the_difference_of_metrics(li
     assert '-  "metrics.accuracy": ' in acted.output
     assert '+  "metrics.accuracy": ' in acted.output
     assert not line.train().result["changed"]
+
+
+@pytest.mark.parametrize("module", ["model_evaluate", "model_compress"])
+def test_the_table_of_a_failed_gate_is_the_last_that_is_printed(
+    line: Line, trained: Task, compressed: Task, module: str
+) -> None:
+    if module == "model_compress":
+        arguments = line.arguments(release=trained.result["release"]["path"], gates={"size_bytes": 10})
+    else:
+        arguments = line.arguments(
+            release=compressed.result["release"]["path"], dest=f"{line.dest}-gate", gates={"accuracy": 1}
+        )
+        del arguments["releases"]
+    output = line.tasks.fail(module, arguments)
+    lines = [text.strip() for text in output.splitlines()]
+    last = max(number for number, text in enumerate(lines) if text.startswith("gate  "))
+    assert all(re.search(r" (passed|failed|not applicable)$", text) for text in lines[last + 1 :]), output
+    assert len(lines) - last >= 2, output
+    assert len(lines) < 25, output
+    assert "confusion" not in output
 
 
 def test_compression_makes_a_smaller_release_that_passes_its_gates(line: Line, trained: Task, compressed: Task) -> None:

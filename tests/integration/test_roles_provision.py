@@ -162,6 +162,21 @@ class TestRegistry:
             fetch(f"http://127.0.0.1:{self.port}/v2/")
         assert host.play("registry", tasks_from="remove").changed == 0
 
+    @pytest.mark.parametrize(("delete", "status"), [("true", 404), ("yes", 404), ("false", 405)])
+    def test_text_of_the_command_line_is_converted(self, host: Host, delete: str, status: int) -> None:
+        made = host.play("registry", registry_delete=delete, registry_port=str(self.port), registry_adopt="false")
+        assert made.ok, made.text
+        url = f"http://127.0.0.1:{self.port}/v2/x/manifests/sha256:{'0' * 64}"
+        assert fetch(urllib.request.Request(url, method="DELETE"))[0] == status  # 405 where deletion is off
+        native = {"registry_delete": delete != "false", "registry_port": self.port, "registry_adopt": False}
+        assert host.play("registry", **native).changed == 0
+
+    def test_files_for_a_container_are_kept_from_other_users(self, host: Host) -> None:
+        line = "ci:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
+        given = {"registry_image": "registry@sha256:00", "registry_htpasswd": [line]}
+        host.play("registry", registry_method="container", registry_container_program="/bin/false", **given)
+        assert (host.home / "registry").stat().st_mode & 0o777 == 0o700
+
     def test_a_taken_port_names_its_process(self, host: Host) -> None:
         other = subprocess.Popen(
             [sys.executable, "-m", "http.server", "-b", "127.0.0.1", str(self.port)],
@@ -415,12 +430,15 @@ class TestDocker:
         (host.folder / "etc").mkdir()
         settings = host.folder / "etc/daemon.json"
         settings.write_text('{"labels": ["mine=1"]}')
+        settings.chmod(0o600)
         (host.home / "docker").mkdir(parents=True)
         (host.home / "docker/state.json").write_text('{"packages": []}')
         host.variables["docker_config"] = {"log-level": "warn"}
         first = host.play("docker")
         assert first.ok, first.text
         assert json.loads(settings.read_text()) == {"labels": ["mine=1"], "log-level": "warn"}
+        for path in (settings, host.home / "docker/state.json"):  # passwords of proxies may be in them
+            assert path.stat().st_mode & 0o777 == 0o600
         namespace = os.readlink(f"/proc/{host.pid('docker', 'dockerd')}/ns/net")
         assert namespace != os.readlink("/proc/self/ns/net")
         assert ("docker0" in os.listdir("/sys/class/net")) == ("docker0" in self.interfaces)
@@ -449,6 +467,7 @@ class TestDocker:
         assert gone.ok, gone.text
         assert gone.changed > 0
         assert settings.read_text() == '{"labels": ["mine=1"]}'
+        assert settings.stat().st_mode & 0o777 == 0o600
         assert host.files() == set()
         assert not pathlib.Path(f"{host.folder}/run/dockerd.pid").exists()
         assert host.play("docker", tasks_from="remove").changed == 0

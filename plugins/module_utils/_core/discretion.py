@@ -12,6 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 from .masking import encodings
 from .redaction import HIDDEN, maskable
 from .secret_names import is_secret_value, passwords_in
+from .secret_text import without_secrets
 
 
 class Concealed(t.NamedTuple):
@@ -28,14 +29,17 @@ class Concealed(t.NamedTuple):
 class DiscreetModule(AnsibleModule):  # type: ignore[misc]
     """An ``AnsibleModule`` that shows and logs its options only as :meth:`concealed` returns them.
 
+    By default these are all but the values of names, at any depth, that tell of a secret, and passwords in URLs.
+
     ``no_log`` on a whole dict would mask each of its values wherever it stands, a "1" in every digest and address too.
     """
 
     params: dict[str, t.Any]
 
     def concealed(self) -> Concealed:
-        """Return the options without their secrets; they may not have been validated yet."""
-        raise NotImplementedError
+        """Return the options, which may not have been validated yet, without what their names tell to be secret."""
+        found: list[t.Any] = []
+        return Concealed(without_secrets(self.params, found), maskable(found))
 
     def exit_json(self, **result: t.Any) -> None:
         """End the module with *result*, and its options without their secrets."""

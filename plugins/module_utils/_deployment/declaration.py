@@ -12,6 +12,7 @@ import re
 import typing as t
 
 from .._core.content import parse_digest
+from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .._core.runner import Outcome
 from .._core.values import texts, variables
@@ -353,8 +354,11 @@ def not_known_yet(
     rest: dict[str, t.Any] = {"digest": None, "release": None, "url": url, "replicas": [], "previous": None}
     why = f"{' and '.join(unknown)} cannot be known before the image is built and pushed"
     where = f" at {url}" if url else ""
+    difference = Difference(f"deployment {name}")
+    difference.add("image", None, "unknown until built")
     return Outcome(
         changed=True,
+        difference=difference,
         result={"deployment": {**known, **rest, **own, "reasons": [why]}},
         message=f"{name} would be deployed{where}: {why}" + (f"; {unreachable}" if unreachable else ""),
     )

@@ -10,11 +10,9 @@ import dataclasses
 import typing as t
 
 from .._core.content import parse_digest
-from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
 from .._core.files import exists
 from .._core.runner import Context, Outcome
-from .._core.secret_names import is_secret_name
 from .._core.values import texts
 from .credentials import OPTIONS as CREDENTIALS
 from .credentials import credentials_of
@@ -43,14 +41,6 @@ OPTIONS: dict[str, t.Any] = {
     "use_proxy": {"type": "bool", "default": True},
 }
 _MOST_REQUESTS = 10_000
-
-
-class VerifyModule(DiscreetModule):
-    """A module that keeps secret ``headers`` out of its results and the system's log."""
-
-    def concealed(self) -> Concealed:
-        """Return the options without the values of those headers whose names say that they are secret."""
-        return conceal(self.params, "headers", lambda name: is_secret_name(name.replace("-", "_")))
 
 
 def examine(parameters: dict[str, t.Any], context: Context) -> Outcome:

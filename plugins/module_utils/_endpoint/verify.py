@@ -138,7 +138,7 @@ def verify(client: Client, request: Request, progress: Progress) -> dict[str, t.
 
 
 def failure_text(verdict: t.Mapping[str, t.Any]) -> str:
-    """Return what a person reads when a verdict is not ok: one line each, and a table of what differed."""
+    """Return what a person reads when a verdict is not ok: the failures, a table of what differed, and one of the gates."""
     lines = [f"{verdict['url']} is not verified: " + "; ".join(verdict["failures"])]
     rows = verdict["differences"]
     if rows:
@@ -147,13 +147,21 @@ def failure_text(verdict: t.Mapping[str, t.Any]) -> str:
             difference = row["max_abs_difference"]
             shown = "-" if difference is None else f"{difference:.4g}"
             cells.append((str(row["sample"]), row["output"], row["expected"], row["got"][:160], shown, row["reason"]))
-        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-        lines += [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-        ]
+        lines += _aligned(cells)
         if len(rows) > _ROWS:
             lines.append(f"… and {len(rows) - _ROWS} more")
+    if gates := verdict.get("gates"):
+        judged = [
+            (gate["name"], f"at most {gate['limit']:g}", f"{gate['value']:g}", "passed" if gate["ok"] else "failed")
+            for gate in gates
+        ]
+        lines += _aligned([("gate", "limit", "value", "verdict"), *judged])
     return "\n".join(lines)
+
+
+def _aligned(rows: t.Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def percentile(values: t.Sequence[float], percent: float) -> float:

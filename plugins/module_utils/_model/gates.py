@@ -103,8 +103,9 @@ def enforce(judged: list[Gate], what: str, **details: t.Any) -> None:
         return
     reasons = ", ".join(_reason(gate) for gate in failed)
     lines = table(judged)
+    report = f" (report: {details['report']})" if details.get("report") else ""
     raise ModelshipError(
-        f"{what} does not pass: {reasons}; it is kept, and nothing is deployed by this\n" + "\n".join(lines),
+        f"{what} does not pass: {reasons}; it is kept, and nothing is deployed{report}\n" + "\n".join(lines),
         kind="gate",
         gates=judged,
         table=lines,

@@ -9,10 +9,8 @@ import os
 import re
 import typing as t
 
-from .._core.discretion import Concealed, DiscreetModule, conceal
 from .._core.errors import ModelshipError
 from .._core.runner import PROGRESS_OPTION
-from .._core.secret_names import is_secret_name
 from .._core.values import variables
 from .foreign import ForeignTrainer, is_foreign
 from .trainer import Trainer
@@ -36,14 +34,6 @@ RELEASES: dict[str, t.Any] = {"releases": {"type": "path", "required": True}}
 WORK: dict[str, t.Any] = {"work": {"type": "path"}}
 #: Documented by the fragment ``modelship.core.model.overrides``.
 OVERRIDES: dict[str, t.Any] = {"parameters": {"type": "dict", "default": {}}, "data": {"type": "dict", "default": {}}}
-
-
-class TrainerModule(DiscreetModule):
-    """A module that keeps secrets of ``trainer_environment`` out of its results and the system's log."""
-
-    def concealed(self) -> Concealed:
-        """Return the options without the secrets of ``trainer_environment``."""
-        return conceal(self.params, "trainer_environment", is_secret_name)
 
 
 def trainer_of(parameters: t.Mapping[str, t.Any]) -> Trainer:

@@ -121,6 +121,8 @@ def ensure_environment(options: dict[str, t.Any], context: Context) -> Outcome:
         old, new = stamp.get("packages") or {}, wanted.packages()
         for name in sorted(old.keys() | new.keys()):
             difference.add(name, old.get(name), new.get(name))
+        if not difference:  # only a hash, a comment, or the interpreter's path
+            difference.add("content", stamp.get("digest"), wanted.digest)
     if changed and not context.check:
         if not interpreter.venv:
             raise ModelshipError(

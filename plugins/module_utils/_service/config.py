@@ -18,6 +18,7 @@ from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .._core.files import explained, write_atomic
 from .._core.redaction import fingerprint
+from .._core.secret_text import redacted_lines
 from .._core.values import texts
 
 #: Stands for the configuration folder in the validator's command line.
@@ -30,7 +31,7 @@ class Config:
 
     :param folder: where they live; made if absent.
     :param files: relative name to text.
-    :param secrets: like *files*, never shown in a diff.
+    :param secrets: like *files*, never shown in a diff; of *files* only the values of keys whose names tell of a secret.
     :param validate: command that ends with 0 for a good configuration; ``{folder}`` is where the tested copy lies.
     :param reload_signal: signal on which the service reads its files again (``HUP``); without one it is restarted.
     :param mode: permission bits of the files; their group is that of the service's user.
@@ -84,7 +85,7 @@ class Config:
             if name in self.secrets:
                 found.add(path, None if old is None else fingerprint(old), fingerprint(text))
             else:
-                found.add(path, None if old is None else old.splitlines(), text.splitlines())
+                found.add(path, None if old is None else redacted_lines(old), redacted_lines(text))
 
     def check(self) -> None:
         """Run the validator on a copy of the wanted files.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,10 @@ from . import proc
 from .service import Record, Service
 
 _UNIT_FOLDER = "/etc/systemd/system"
+#: Unit and environment file may hold secrets.
+_PRIVATE = 0o600
+#: What a quoted value of an environment file cannot hold as it is.
+_ESCAPED = re.compile(r'["\\$`]')
 
 
 class Manager(t.Protocol):
@@ -86,9 +91,7 @@ class Process:
         as_other = account.pw_uid != os.geteuid()
         if as_other and os.geteuid() != 0:
             raise ModelshipError(f"only root can start {service.name} as {service.user}: run with become")
-        with explained(service.log):
-            os.makedirs(os.path.dirname(service.log), exist_ok=True)
-            log = os.open(service.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        log = _open_log(service.log)
         try:
             self._child = subprocess.Popen(
                 list(service.command),
@@ -162,6 +165,8 @@ class Systemd:
         self._service = service
         self.unit = service.unit or f"modelship-{service.name}.service"
         self._path = None if service.unit else os.path.join(_UNIT_FOLDER, self.unit)
+        # What a unit itself says, its Environment= included, systemd shows to every user of the host.
+        self._environment_path = os.path.join(service.folder, f"{service.name}.env")
 
     def running(self, record: Record | None) -> int | None:
         if record is None:
@@ -170,18 +175,21 @@ class Systemd:
         return int(shown["MainPID"]) or None if shown["ActiveState"] in ("active", "reloading") else None
 
     def difference(self) -> str | None:
-        if self._path and self._found_text() != self.text():
+        if any(not _has_content(path, text) for path, text in self._files().items()):
             return f"the unit {self.unit}"
         if self._show("UnitFileState")["UnitFileState"] not in ("enabled", "static"):
             return "its start at boot"
         return None
 
     def start(self) -> proc.Identity | None:
-        if self._path and self._found_text() != self.text():
-            write_atomic(self._path, self.text().encode(), 0o644)
+        for path, text in self._files().items():
+            if text is not None and not _has_content(path, text):
+                write_atomic(path, text.encode(), _PRIVATE)
+            elif text is None:
+                with explained(path), contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
         if self._path:
-            with explained(self._service.log):
-                os.makedirs(os.path.dirname(self._service.log), exist_ok=True)
+            os.close(_open_log(self._service.log))  # systemd would make it readable for all
         self._systemctl("daemon-reload")
         self._systemctl("enable", "--quiet", self.unit)
         self._systemctl("start", self.unit)
@@ -208,13 +216,28 @@ class Systemd:
             self._systemctl("disable", "--quiet", *self._triggers(), self.unit)
 
     def remove(self) -> None:
-        if self._path and self.leftovers():
-            with explained(self._path):
-                os.unlink(self._path)
+        if self.leftovers():
+            for path in self._paths():
+                with explained(path), contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
             self._systemctl("daemon-reload")
 
     def leftovers(self) -> bool:
-        return bool(self._path and os.path.exists(self._path))
+        return any(os.path.exists(path) for path in self._paths())
+
+    def _paths(self) -> list[str]:
+        return [self._environment_path, self._path] if self._path else []
+
+    def _files(self) -> dict[str, str | None]:
+        """Map the files that are written here to their content; ``None`` is absent. A package's unit has none."""
+        if self._path is None:
+            return {}
+        return {self._environment_path: self.environment_text(), self._path: self.text()}
+
+    def environment_text(self) -> str | None:
+        """Return the environment file, quoted as in systemd.exec(5), "EnvironmentFile="; ``None`` without variables."""
+        variables = sorted(self._service.environment.items())
+        return "".join(f"{name}={_environment_value(value)}\n" for name, value in variables) or None
 
     def text(self) -> str:
         """Return the unit file. Quoting follows systemd.service(5), "Command lines"."""
@@ -233,7 +256,8 @@ class Systemd:
                 _quoted(part, dollar=True) for part in (service.program or service.command[0], *service.command[1:])
             ),
         ]
-        lines += [f"Environment={_quoted(f'{name}={value}')}" for name, value in sorted(service.environment.items())]
+        if service.environment:
+            lines.append(f"EnvironmentFile={self._environment_path.replace('%', '%%')}")
         if service.user:
             lines.append(f"User={service.user}")
         if service.chdir:
@@ -250,13 +274,6 @@ class Systemd:
             "WantedBy=multi-user.target",
         ]
         return "\n".join(lines) + "\n"
-
-    def _found_text(self) -> str | None:
-        try:
-            with open(str(self._path), encoding="utf-8") as stream:
-                return stream.read()
-        except FileNotFoundError:
-            return None
 
     def _triggers(self) -> list[str]:
         return self._show("TriggeredBy")["TriggeredBy"].split()
@@ -275,6 +292,26 @@ class Systemd:
             said = done.stderr.strip() or f"exit code {done.returncode}"
             raise ModelshipError(f"systemctl {' '.join(arguments)}: {said}", kind="systemd")
         return done.stdout
+
+
+def _open_log(path: str) -> int:
+    with explained(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def _has_content(path: str, text: str | None) -> bool:
+    """Tell whether the file at *path* holds *text* and only its owner can read it; ``None`` is no file."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read() == text and os.fstat(stream.fileno()).st_mode & 0o077 == 0
+    except FileNotFoundError:
+        return text is None
+
+
+def _environment_value(text: str) -> str:
+    escaped = _ESCAPED.sub(r"\\\g<0>", text)
+    return f'"{escaped}"'
 
 
 def _quoted(text: str, *, dollar: bool = False) -> str:

@@ -18,7 +18,7 @@ import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context, Outcome
-from ansible_collections.modelship.core.plugins.module_utils._service import proc
+from ansible_collections.modelship.core.plugins.module_utils._service import managers, proc
 from ansible_collections.modelship.core.plugins.module_utils._service.config import Config
 from ansible_collections.modelship.core.plugins.module_utils._service.managers import Systemd
 from ansible_collections.modelship.core.plugins.module_utils._service.ready import Ready, ask
@@ -436,12 +436,105 @@ def test_the_unit_quotes_as_systemd_wants() -> None:
             "name": "x",
             "folder": "/var/lib/x",
             "command": ["/bin/sh", "-c", 'echo "$HOME" 100% \\'],
-            "environment": {"A": "b c%"},
+            "environment": {"A": 'b "c" $d `e` \\ %', "B": "two\nlines"},
             "user": "nobody",
         }
     )
     text = Systemd(service).text()
     assert 'ExecStart="/bin/sh" "-c" "echo \\"$$HOME\\" 100%% \\\\"\n' in text
-    assert 'Environment="A=b c%%"\n' in text
+    assert "EnvironmentFile=/var/lib/x/x.env\n" in text
     assert "User=nobody\n" in text
     assert Systemd(service).unit == "modelship-x.service"
+    assert Systemd(service).environment_text() == 'A="b \\"c\\" \\$d \\`e\\` \\\\ %"\nB="two\nlines"\n'
+
+
+#: Answers as systemctl does for a unit that runs.
+SYSTEMCTL = """#!/bin/sh
+case "$*" in
+  show*) printf 'ActiveState=active\\nMainPID=1\\nResult=success\\nExecMainStatus=0\\nUnitFileState=enabled\\nTriggeredBy=\\n' ;;
+esac
+"""
+
+
+def test_the_environment_of_a_unit_is_in_a_file_that_only_its_owner_reads(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units, programs = tmp_path / "units", tmp_path / "bin"
+    units.mkdir()
+    programs.mkdir()
+    (programs / "systemctl").write_text(SYSTEMCTL)
+    (programs / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(managers, "_UNIT_FOLDER", str(units))
+    options = {"name": "x", "folder": str(tmp_path / "run"), "command": ["/bin/sleep", "9"]}
+    manager = Systemd(Service.parse({**options, "environment": {"DB_PASSWORD": "hunter22"}}))
+    assert manager.difference() == "the unit modelship-x.service"
+    manager.start()
+    unit, environment = units / "modelship-x.service", tmp_path / "run" / "x.env"
+    assert "hunter22" not in unit.read_text()
+    assert environment.read_text() == 'DB_PASSWORD="hunter22"\n'
+    for path in (unit, environment):
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert manager.difference() is None
+
+    for path in (unit, environment):
+        path.chmod(0o644)
+        assert manager.difference() == "the unit modelship-x.service"
+        manager.start()
+        assert path.stat().st_mode & 0o777 == 0o600
+
+    without = Systemd(Service.parse(options))
+    assert without.difference() == "the unit modelship-x.service"
+    without.start()
+    assert not environment.exists()
+    assert without.difference() is None
+    manager.start()
+    assert (tmp_path / "run" / "x.log").stat().st_mode & 0o777 == 0o640
+    removed = Systemd(Service.parse({"name": "x", "folder": str(tmp_path / "run")}))
+    assert removed.leftovers()
+    removed.remove()
+    assert not removed.leftovers()
+    assert not unit.exists()
+    assert not environment.exists()
+
+
+#: Runs the module as Ansible does, and writes what it logs to the file that is its argument.
+RUN_MODULE = """
+import sys
+from ansible.module_utils import basic
+from ansible_collections.modelship.core.plugins.modules import service_process
+basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = sys.stdin.buffer.read(), "legacy"
+def log(self, message, log_args=None):
+    with open(sys.argv[1], "a") as stream:
+        print(message, log_args, file=stream)
+basic.AnsibleModule.log = log
+service_process.main()
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["started", "failed"])
+def test_values_of_the_environment_and_of_files_are_neither_shown_nor_logged(bench: Bench, broken: bool) -> None:
+    bench.configure(broken=broken, password="in-the-file-22")
+    bench.options["environment"] = {"DB_PASSWORD": "hunter22", "PLAIN": "also-hunter22", "URL": "amqp://a:pw-of-url@h"}
+    bench.options["config"]["secrets"] = {"key": "in-the-key-22"}
+    arguments = {"ANSIBLE_MODULE_ARGS": {**bench.options, "_ansible_diff": True, "_ansible_verbosity": 3}}
+    log = bench.folder / "log"
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_MODULE, str(log)],
+        input=json.dumps(arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    result = json.loads(done.stdout)
+    assert bool(result.get("failed")) is broken, result
+    shown = result["invocation"]["module_args"]
+    assert shown["environment"].keys() == {"DB_PASSWORD", "PLAIN", "URL"}
+    assert shown["command"] == bench.options["command"]
+    told = json.dumps(shown) + log.read_text()
+    for secret in ("hunter22", "pw-of-url", "in-the-file-22", "in-the-key-22"):
+        assert secret not in told
+    for secret in ('"hunter22', "in-the-file-22", "in-the-key-22"):
+        assert secret not in done.stdout
+    bench.run(state="absent")
