@@ -26,7 +26,7 @@ from .._core import confinement
 from .._core.confinement import Confinement, Limits
 from .._core.errors import ModelshipError
 from .._core.files import explained, write_atomic
-from .._core.redaction import is_secret_name
+from .._core.secret_names import is_secret_name
 from . import release as releases_on_disk
 from .trainer import Event, Trainer, ignore
 
