@@ -92,7 +92,7 @@ def test_a_wrong_image(digits: Declared) -> None:
     assert ran.result["error_kind"] == error.kind == "unhealthy"
     for message in (ran.result["msg"], error.message):
         assert f"cannot get the image {wrong}" in message
-        assert "What to do: check that the image exists" in message
+        assert f"What to do: registry {wrong.partition('/')[0]} does not have the image: push it there first" in message
     assert any(event["reason"] == "Failed" and wrong in event["message"] for event in ran.result["events"])
     assert any(pod["image"] == wrong and not pod["ready"] for pod in ran.result["pods"])
     # the new revision is taken back, and what served does so without a pause …
