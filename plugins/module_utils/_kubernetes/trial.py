@@ -102,12 +102,18 @@ def _without_blocking(
     if not blocking or change.live is None:
         return error, []
     if force and rest is None:
-        try:
-            result = tried_without(api, change.desired, change.live, blocking)
-        except ModelshipError as exc:
-            return exc, []
         change.blocking = blocking
-        return result, []
+        for _attempt in range(_TRIES):
+            try:
+                return tried_without(api, change.desired, change.live, change.blocking), []
+            except ModelshipError as exc:  # without them, the server may see others
+                error = exc
+            more, rest = blocking_fields(error, change.desired, change.live)
+            new = [item for item in more if item.path not in {known.path for known in change.blocking}]
+            if rest is not None or not new:
+                break
+            change.blocking += new
+        return error, []
     found = [Conflict(change.key, item.field, ", ".join(item.managers), "", item.why) for item in blocking]
     return rest, [] if force else found
 
