@@ -16,6 +16,8 @@ description:
     and makes an immutable release of it, with a golden set made from given samples.
   - From there on it goes the same way as a release that M(modelship.core.model_train) made.
   - Where a release of the same model, samples and options is there and undamaged, nothing is done.
+  - A foreign model is not trusted. What it may hold is checked by exact lists (no code, no functions, no operations that
+    reach files), and it is read by a confined process; see O(confinement) and C(docs/security.md).
 options:
   model:
     description:
@@ -56,6 +58,7 @@ extends_documentation_fragment:
   - modelship.core.attributes
   - modelship.core.progress
   - modelship.core.trainer
+  - modelship.core.model.confinement
   - modelship.core.model.releases
 seealso:
   - module: modelship.core.model_compress
@@ -138,7 +141,8 @@ msg:
 error_kind:
   description:
     - Class of the failure, such as V(project), V(parameter), V(data), V(release), V(environment), V(crash), V(timeout),
-      V(interrupted), V(locked), V(file), V(disk_full) or V(internal).
+      V(interrupted), V(locked), V(file), V(disk_full), V(confinement), V(limit) or
+      V(internal).
   returned: on failure
   type: str
   sample: parameter
