@@ -170,8 +170,8 @@ options:
     description:
       - Compile the Python files of base, dependencies and runtime ahead, with the base's own interpreter, for a fast start
         on a read-only root file system.
-      - The interpreter is not trusted. It runs unprivileged, without network, in the base's own tree, read-only, with limits of memory
-        and time; where the host offers no way to confine it so, the task fails (C(docs/security.md)).
+      - The interpreter is not trusted. It runs unprivileged, without network, in the base's own tree, read-only, with limits
+        of memory and time; where the host offers no way to confine it so, the task fails (C(docs/security.md)).
       - Must be false where the base's interpreter does not run on this host, as for another platform, and where it cannot be
         confined.
     type: bool
