@@ -41,3 +41,23 @@ options:
     type: dict
     default: {}
 """
+
+    CONFINEMENT = r"""
+options:
+  confinement:
+    description:
+      - How a model that somebody else made is read.
+      - With V(required) by an unprivileged process without network, that sees nothing of the host but copies of the model and
+        the samples and the trainer's environment, with limits of memory and time. Where the host offers no way to confine a
+        process so, the task fails and nothing is read.
+      - With V(none) unconfined, with the rights of the task. For a model that you trust as you trust a program.
+      - Releases of M(modelship.core.model_train) are the user's own and are never confined.
+    type: str
+    choices: [required, none]
+    default: required
+  memory:
+    description:
+      - Memory that the confined process may use, such as V(8g) or V(4096m).
+      - The default is 8 GiB, or three quarters of the host's where that is less.
+    type: str
+"""

@@ -188,7 +188,10 @@ options:
     description:
       - Compile the Python files of base, dependencies and runtime ahead, with the base's own interpreter, for a fast start
         on a read-only root file system.
-      - Must be false where the base's interpreter does not run on this host, as for another platform.
+      - The interpreter is not trusted. It runs unprivileged, without network, in the base's own tree, read-only, with limits
+        of memory and time; where the host offers no way to confine it so, the task fails (C(docs/security.md)).
+      - Must be false where the base's interpreter does not run on this host, as for another platform, and where it cannot be
+        confined.
     type: bool
     default: true
   compression:
@@ -385,8 +388,8 @@ msg:
 error_kind:
   description:
     - Class of the failure, such as V(input), V(release), V(base), V(package), V(network), V(hash_mismatch), V(missing_hash),
-      V(no_wheel), V(bytecode), V(tool_missing), V(registry_unreachable), V(registry_auth), V(locked), V(disk_full), V(docker) or
-      V(build).
+      V(no_wheel), V(bytecode), V(confinement), V(tool_missing), V(registry_unreachable), V(registry_auth), V(locked),
+      V(disk_full), V(docker) or V(build).
   returned: on failure
   type: str
   sample: no_wheel

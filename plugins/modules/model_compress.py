@@ -70,6 +70,7 @@ extends_documentation_fragment:
   - modelship.core.attributes
   - modelship.core.progress
   - modelship.core.trainer
+  - modelship.core.model.confinement
   - modelship.core.model.releases
   - modelship.core.model.work
   - modelship.core.model.overrides
@@ -203,7 +204,7 @@ msg:
 error_kind:
   description:
     - Class of the failure, such as V(project), V(parameter), V(data), V(release), V(environment), V(crash), V(timeout),
-      V(interrupted), V(locked), V(file), V(disk_full), V(gate) or V(internal).
+      V(interrupted), V(locked), V(file), V(disk_full), V(gate), V(confinement), V(limit) or V(internal).
   returned: on failure
   type: str
   sample: parameter

@@ -50,6 +50,7 @@ extends_documentation_fragment:
   - modelship.core.attributes
   - modelship.core.progress
   - modelship.core.trainer
+  - modelship.core.model.confinement
   - modelship.core.model.overrides
 attributes:
   action_group:
@@ -159,7 +160,7 @@ msg:
 error_kind:
   description:
     - Class of the failure, such as V(project), V(parameter), V(data), V(release), V(environment), V(crash), V(timeout),
-      V(interrupted), V(locked), V(file), V(disk_full), V(gate) or V(internal).
+      V(interrupted), V(locked), V(file), V(disk_full), V(gate), V(confinement), V(limit) or V(internal).
   returned: on failure
   type: str
   sample: parameter

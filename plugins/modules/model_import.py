@@ -18,6 +18,8 @@ description:
   - Where a release of the same model, samples and options is there and undamaged, nothing is done.
   - Samples are taken in the shape they have. A model whose batch size is fixed to 1 is run one sample at a time.
   - Check mode opens the model and runs it on the samples, and refuses what the run would refuse.
+  - A foreign model is not trusted. What it may hold is checked by exact lists (no code, no functions, no operations that
+    reach files), and it is read by a confined process; see O(confinement) and C(docs/security.md).
 options:
   model:
     description:
@@ -58,6 +60,7 @@ extends_documentation_fragment:
   - modelship.core.attributes
   - modelship.core.progress
   - modelship.core.trainer
+  - modelship.core.model.confinement
   - modelship.core.model.releases
 attributes:
   action_group:
@@ -145,7 +148,8 @@ msg:
 error_kind:
   description:
     - Class of the failure, such as V(project), V(parameter), V(data), V(release), V(environment), V(crash), V(timeout),
-      V(interrupted), V(locked), V(file), V(disk_full) or V(internal).
+      V(interrupted), V(locked), V(file), V(disk_full), V(confinement), V(limit) or
+      V(internal).
   returned: on failure
   type: str
   sample: parameter

@@ -497,7 +497,6 @@ def _follow_parent(alive: int) -> None:
 
 
 def _execute(specification: Specification, program: list[str]) -> t.NoReturn:
-    os.umask(0o022)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)  # what Python ignores, a program it starts would ignore too
     os.chdir(specification.get("cwd") or "/")
@@ -596,6 +595,7 @@ _WAYS: dict[str, t.Callable[[Specification, list[str], int, int], t.NoReturn]] =
 def main(arguments: list[str]) -> int:
     """Confine and run the program; the exit status."""
     specification, program = json.loads(arguments[0]), arguments[1:]
+    os.umask(0o022)  # the directories of the new root are for the unprivileged user, too
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != specification["parent"]:
         return FAILED

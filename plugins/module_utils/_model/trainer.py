@@ -112,6 +112,8 @@ class Trainer:
                     "to read and run the trainer's interpreter (chmod -R go+rX)",
                     kind="environment",
                 )
+            if failed.kind == "confinement":
+                failed.message += "; confinement: none reads a model that you trust as you trust a program unconfined"
             if failed.kind == "limit":
                 failed.message = f"{command} was stopped: {failed.message}, its limit: set memory, or check the model"
             raise failed

@@ -127,8 +127,7 @@ def _run(root: str, python: str, stdin: t.IO[bytes], stdout: t.IO[bytes]) -> Non
         lines = stderr.read().decode(errors="replace").strip().splitlines()
     error = confinement.failure(code, lines)
     if error and error.kind == "confinement":
-        error.message += "; or set bytecode: false"
-        raise error
+        raise ModelshipError(f"bytecode: {error.message}; or set bytecode: false", kind=error.kind)
     if error:
         raise _unable(python, error.message)
     if code:

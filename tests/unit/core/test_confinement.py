@@ -190,6 +190,14 @@ def test_it_has_no_network_and_none_of_the_calls_that_attacks_need(box: Box) -> 
     assert set(answers.values()) == {1}  # EPERM
 
 
+def test_a_strict_umask_of_the_caller_hides_nothing(box: Box) -> None:
+    before = os.umask(0o077)
+    try:
+        assert box.answer("import sys; print(len(open(sys.argv[1] + '/file').read()))") == 5
+    finally:
+        os.umask(before)
+
+
 def test_threads_and_children_work(box: Box) -> None:
     code = """
         import subprocess, sys, threading
