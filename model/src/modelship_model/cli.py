@@ -45,7 +45,9 @@ def main(arguments: list[str]) -> int:
             return _fail(events, "environment", full_disk(exc))
         return _fail(events, "environment", f"cannot use {exc.filename or 'a file'}: {exc.strerror or first_line(exc)}")
     except KeyboardInterrupt:
-        return _fail(events, "request", "stopped on request: run again; a training continues after its last finished epoch")
+        return _fail(
+            events, "request", "stopped on request: run again; a training continues after its last finished epoch"
+        )
     except Exception as exc:  # noqa: BLE001 - the last resort: the caller must get its event
         if disk_full(exc):
             return _fail(events, "environment", full_disk(exc))

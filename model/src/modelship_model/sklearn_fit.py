@@ -44,7 +44,9 @@ def train_sklearn(
     # Of the class: some have the method only once they are fitted.
     kind = type(sklearn_models.final_step(estimator))
     if not hasattr(kind, "predict_proba"):
-        raise ModelError("project", f"the {kind.__name__} of build() gives no probabilities: {sklearn_models.CALIBRATE}")
+        raise ModelError(
+            "project", f"the {kind.__name__} of build() gives no probabilities: {sklearn_models.CALIBRATE}"
+        )
     _seed(estimator, seed_of(plan))
     flat = Dataset(_rows(data.x_train), data.y_train, _rows(data.x_test), data.y_test)
     last = sklearn_models.final_step(estimator)
