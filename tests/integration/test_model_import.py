@@ -84,6 +84,11 @@ class Twice(layers.Layer):
         return x * 2
 
 
+class Gamma(layers.Layer):
+    def call(self, x):
+        return tf.math.igamma(tf.abs(x) + 1.0, tf.abs(x) + 1.0)
+
+
 def model(*inside, softmax=True, **given):
     last = layers.Dense(3, activation="softmax" if softmax else None)
     return keras.Sequential([keras.Input(**given), *inside, layers.Flatten(), last])
@@ -113,6 +118,12 @@ model(shape=(8, 5), softmax=False).save("scores.keras")
 first, second = keras.Input((4,)), keras.Input((4,))
 keras.Model([first, second], layers.Dense(3)(layers.Concatenate()([first, second]))).save("two.keras")
 tf.saved_model.save(tf.Module(), "nameless")
+recurrent = keras.Sequential([keras.Input((8, 5)), layers.LSTM(6), layers.Dense(3, activation="softmax")])
+recurrent.save("recurrent.keras")
+recurrent.export("recurrent", verbose=False)
+recurrent.export("recurrent-1", verbose=False, input_signature=[keras.InputSpec(shape=(1, 8, 5), dtype="float32")])
+gamma = keras.Sequential([keras.Input((8, 5)), Gamma(), layers.Flatten(), layers.Dense(3, activation="softmax")])
+gamma.export("gamma", verbose=False)
 average = keras.Sequential([keras.Input((None, 5)), layers.GlobalAveragePooling1D(), layers.Dense(3, activation="softmax")])
 average.save("open.keras")
 """
@@ -130,6 +141,10 @@ TAKEN = {
     ("fixed-1", "series.npz"): [8, 5],
     ("series.tflite", "series.npz"): [8, 5],
     ("one.tflite", "series.npz"): [8, 5],
+    ("recurrent.keras", "series.npz"): [8, 5],
+    ("recurrent", "series.npz"): [8, 5],
+    ("recurrent-1", "series.npz"): [8, 5],
+    ("gamma", "series.npz"): [8, 5],
     ("custom", "series.npz"): [8, 5],
     ("code", "series.npz"): [8, 5],
 }
@@ -348,6 +363,29 @@ def test_a_model_is_converted_without_labels(models: Models, model: str, methods
     assert (facts["parent_accuracy"], facts["accuracy_drop"], facts["agreement"]) == (None, None, 1.0)
     assert manifest["metrics"] == {"samples": 60}
     assert {*facts["methods"], *facts.get("skipped", {})} == {*methods}
+
+
+@pytest.mark.parametrize("model", ["recurrent.keras", "recurrent-1"])
+def test_a_recurrent_model_is_converted_for_one_sample_at_a_time(models: Models, model: str) -> None:
+    release = models.ends[model, "series.npz"][1]["result"]["release"]["path"]
+    request = {"release": release, "samples": str(models.folder / "series.npz"), **models.side.stores("imports")}
+    made = models.run("compress", {**request, "methods": ["quantize"]})
+    assert made["event"] == "result", made
+    facts = made["result"]["release"]["manifest"]["compression"]
+    assert (facts["methods"], list(facts["skipped"])) == ([], ["quantize"])
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("recurrent", "converted only where the batch size is known: export it with a batch size of 1"),
+        ("gamma", "LiteRT does not have TensorFlow's Igamma: build the model without them"),
+    ],
+)
+def test_what_litert_does_not_convert_is_named_in_terms_of_the_model(models: Models, model: str, words: str) -> None:
+    release = models.ends[model, "series.npz"][1]["result"]["release"]["path"]
+    request = {"release": release, "samples": str(models.folder / "series.npz"), **models.side.stores("imports")}
+    assert words in models.run("compress", {**request, "methods": []})["message"]
 
 
 def test_what_learns_needs_labels_and_the_advice_works(models: Models) -> None:

@@ -167,19 +167,30 @@ def predict(model: Model, x: Floats) -> Floats:
 
 
 def to_litert(model: Model, signature: Signature) -> bytes:
-    """Convert to LiteRT float32 with the model's own batch size (any, or 1) and the signature's names.
+    """Convert to LiteRT float32 with the signature's names, for any batch size where model and converter allow it, else for 1.
 
     The weights enter the graph as constants through ``stateless_call``: the converter would otherwise keep variables,
     which LiteRT reads again on each call and which the quantizer cannot see.
 
     :raises ModelError: the model uses something that LiteRT has no built-in operation for (kind ``project``).
     """
+    fixed = batch_size(model)
+    try:
+        return _litert_of(model, signature, fixed)
+    except ModelError:
+        if fixed is not None:
+            raise
+    # Recurrent layers are only converted with a batch that is known.
+    return _litert_of(model, signature, 1)
+
+
+def _litert_of(model: Model, signature: Signature, batch: int | None) -> bytes:
     import tensorflow as tf
 
     trainable = [tf.constant(variable.numpy()) for variable in model.trainable_variables]
     other = [tf.constant(variable.numpy()) for variable in model.non_trainable_variables]
     (given,), (answer,) = signature["inputs"], signature["outputs"]
-    shape = [batch_size(model), *given["shape"][1:]]
+    shape = [batch, *given["shape"][1:]]
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name=given["name"])])  # type: ignore[untyped-decorator]
     def serve(sample: t.Any) -> dict[str, t.Any]:
@@ -282,4 +293,14 @@ def _convert(folder: str) -> bytes:
     try:
         return t.cast(bytes, converter.convert())
     except Exception as exc:
-        raise ModelError("project", f"the model cannot be converted to LiteRT: {reason_of(exc)}") from exc
+        raise ModelError("project", f"the model cannot be converted to LiteRT: {_unconverted(str(exc), exc)}") from exc
+
+
+def _unconverted(text: str, error: Exception) -> str:
+    """Return why the converter failed, in terms of the model; its own text is about its passes."""
+    if "TensorList" in text:
+        return "its recurrent layers are converted only where the batch size is known: export it with a batch size of 1"
+    operations = sorted(set(re.findall(r"\btf\.([A-Z]\w+)", text)))
+    if operations:
+        return f"LiteRT does not have TensorFlow's {', '.join(operations[:5])}: build the model without them"
+    return reason_of(error)
