@@ -184,12 +184,13 @@ if sys.argv[1] == "plan":
 with release.Draft(request["releases"], request["name"]) as draft:
     with open(draft.path("model/model.onnx"), "wb") as stream:
         stream.write(b"another" if lie == "model" else open(request["model"], "rb").read())
-    if lie == "link":
-        os.symlink("/etc/passwd", draft.path("notes"))
     made = draft.publish({{
         "name": "another" if lie == "name" else request["name"], "kind": "import", "inputs": inputs, "metrics": {{}},
         "model": {{"format": "onnx", "path": "model/model.onnx"}},
     }})
+if lie == "link":
+    os.rename(os.path.join(made["path"], "model", "model.onnx"), os.path.join(made["path"], "..", "moved"))
+    os.symlink("../../moved", os.path.join(made["path"], "model", "model.onnx"))
 if lie == "altered":
     with open(os.path.join(made["path"], "model", "model.onnx"), "ab") as stream:
         stream.write(b"!")
