@@ -115,6 +115,12 @@ def ask(ready: Ready) -> Answer:
             connection.connect()
         except ssl.SSLError:
             return Answer(ready=False, occupied=True)
+        except PermissionError as exc:
+            raise ModelshipError(
+                f"permission denied on {ready.place}: needs root (become: true), or a user who may use it; "
+                "nothing was changed",
+                kind="permission",
+            ) from exc
         except OSError:
             return Answer(ready=False, occupied=False)
         try:

@@ -70,6 +70,10 @@ class _Start:
             reasons = [f"it does not answer at {service.ready.place}"] if service.ready else []
         if service.config and (not self._context.check or service.config.can_check()):
             service.config.check()
+        if self._manager.name == "systemd" and os.geteuid() != 0:
+            raise ModelshipError(
+                f"needs root to start {service.name}: become: true; nothing was changed", kind="permission"
+            )
         if not self._context.check:
             self._act(reload=self._reloads(reasons, restart=restart))
         return self._outcome(changed=True, difference=difference, reasons=reasons)
