@@ -144,6 +144,14 @@ def occupant(ready: Ready) -> str:
     return proc.describe(pid) if pid else "another process"
 
 
+def how_to_stop(ready: Ready) -> str:
+    """Say how to end who takes the connections there; a service of systemd would be back after the next boot."""
+    where = ready.address()
+    pid = proc.listener(where[1]) if where else None
+    unit = proc.unit(pid) if pid else None
+    return f"stop and disable it (systemctl disable --now {unit})" if unit else "stop it"
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=_QUESTION_SECONDS)

@@ -18,7 +18,7 @@ from .._core.redaction import redact_mapping
 from .._core.runner import Context, Outcome
 from . import proc
 from .managers import Manager, complaint, manager_for
-from .ready import Answer, ask, occupant
+from .ready import Answer, ask, how_to_stop, occupant
 from .service import Record, Service
 
 #: How many lines of the log a failure shows.
@@ -58,7 +58,7 @@ class _Start:
             if answer.occupied:
                 raise ModelshipError(
                     f"{service.ready.place} is already taken by {occupant(service.ready)}, which is not {service.name} "
-                    f"started here: stop it, or choose another address for {service.name}",
+                    f"started here: {how_to_stop(service.ready)}, or choose another address for {service.name}",
                     kind="port_taken",
                 )
         difference = self._difference()
