@@ -36,7 +36,10 @@ PACKAGES = (
     "sudo", "systemd", "systemd-sysv",
 )  # fmt: skip
 #: What can be installed on it; each group by itself, since some exclude one another.
-OFFERED = (("docker.io", "docker-registry", "prometheus", "python3-docker", "python3-venv", "python3-yaml"), ("podman", "podman-docker"))
+OFFERED = (
+    ("docker.io", "docker-registry", "prometheus", "python3-docker", "python3-venv", "python3-yaml"),
+    ("podman", "podman-docker"),
+)
 _APT = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qy --no-install-recommends --download-only install'
 _INDEX = (
     'mkdir -p "$1/srv/packages" && mv "$1"/var/cache/apt/archives/*.deb "$1/srv/packages/" && cd "$1/srv/packages" && '
