@@ -213,27 +213,28 @@ class TestUnitsOfPackages:
 class TestInterruptedInstallation:
     def test_a_killed_run_blocks_no_service_and_is_completed_by_the_next(self, systemd_host: SystemdHost) -> None:
         host = systemd_host
-        # dpkg ends the module's whole process group while the package's scripts run, as a power failure would
-        host.write(
-            "/etc/apt/apt.conf.d/00kill",
-            b'DPkg::Pre-Install-Pkgs {"test ! -e /killing || { rm /killing; kill -9 $(pgrep apt-get); sleep 5; }";};\n',
-        )
-        host.shell("touch /killing")
+        # apt-get's hook ends apt-get and the module that called it, as a power failure would
+        host.write("/kill", b"#!/bin/sh\nrm /kill; apt=$PPID; kill -9 $(ps -o ppid= -p $apt) $apt; sleep 5\n")
+        hook = b'DPkg::Pre-Install-Pkgs {"test ! -e /kill || exec sh /kill";};\n'
+        host.write("/etc/apt/apt.conf.d/00kill", hook)
         killed = host.role("registry")
         assert not killed.ok
-        # the roles' own policy forbids nothing any more, wherever the run was killed
-        host.shell("kill -9 $(pgrep -f debian_packages) 2>/dev/null || true")
-        host.write("/usr/sbin/policy-rc.d", POLICY_OF_A_DEAD_RUN)
-        host.shell("chmod 755 /usr/sbin/policy-rc.d; sh /usr/sbin/policy-rc.d docker-registry start")
+        assert not host.exists("/kill")
+        assert not host.exists("/usr/bin/docker-registry")
+        # what it left behind forbids nothing
+        assert host.exists("/usr/sbin/policy-rc.d")
+        assert host.shell("/usr/sbin/policy-rc.d ssh start; echo $?").strip() == "0"
         made = host.role("registry")
         assert made.ok, made.text
         assert not host.exists("/usr/sbin/policy-rc.d")
         assert host.active("modelship-registry")
         assert host.role("registry").changed == 0
+        # it counts as installed by the role
+        assert host.role("registry", tasks_from="remove", registry_remove_packages=True).ok
+        assert not host.exists("/usr/bin/docker-registry")
 
     def test_an_unpacked_package_is_configured(self, systemd_host: SystemdHost) -> None:
         host = systemd_host
-        install(host, "libpam-runtime")
         host.shell("cd /srv/packages && dpkg --unpack docker-registry_*.deb >/dev/null")
         made = host.role("registry")
         assert made.ok, made.text
@@ -250,19 +251,6 @@ class TestInterruptedInstallation:
         assert "/usr/sbin/policy-rc.d keeps all services of packages from starting" in message(made.text)
         # it may be the administrator's
         assert host.exists("/usr/sbin/policy-rc.d")
-
-
-#: As the module writes it, of a process that has ended.
-POLICY_OF_A_DEAD_RUN = b"""#!/bin/sh
-# Written by modelship.core: keeps services of packages from starting while process 999999 installs them.
-runs() {
-  stat=$(cat /proc/999999/stat 2>/dev/null) && set -- ${stat##*)} &&
-    [ "${20}" = "1" ] && [ "$(cat /proc/sys/kernel/random/boot_id)" = "x" ]
-}
-runs && exit 101
-[ -x /usr/sbin/policy-rc.d.modelship-saved ] && exec /usr/sbin/policy-rc.d.modelship-saved "$@"
-exit 0
-"""
 
 
 def test_monitoring_keeps_the_targets_of_all_deployments(systemd_host: SystemdHost) -> None:
@@ -287,4 +275,4 @@ def test_monitoring_keeps_the_targets_of_all_deployments(systemd_host: SystemdHo
         time.sleep(0.2)
     assert watched() == {"second"}
     assert host.role("monitoring", tasks_from="remove").ok
-    assert not host.exists(HOME)
+    assert not host.exists(f"{HOME}/monitoring")
