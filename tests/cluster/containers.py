@@ -14,7 +14,7 @@ from .settings import NODES, Node
 
 #: What a container needs that runs systemd as PID 1 and containers of its own, also where the host lacks CAP_SYS_RESOURCE
 #: and ``--privileged`` is refused therefore.
-_MACHINE = (
+MACHINE_OPTIONS = (
     "--stop-signal=SIGRTMIN+3",
     "--cap-add=ALL",
     "--cap-drop=SYS_RESOURCE",
@@ -109,7 +109,7 @@ def make_machine(node: Node, network: Network, image: str, programs: Path, key: 
     """Run the machine of *node*, with all files in place but those that need the cluster to exist."""
     docker(
         "create", "--name", node.container, f"--hostname={node.name}", f"--label={settings.LABEL}={key}",
-        f"--network={settings.NAME}", f"--ip={network.address(node)}", *_MACHINE,
+        f"--network={settings.NAME}", f"--ip={network.address(node)}", *MACHINE_OPTIONS,
         f"--volume={settings.VOLUME}:{settings.VOLUMES}", f"--volume={programs}:/usr/local/bin:ro", image,
     )  # fmt: skip
     units = ["containerd.service", "kubelet.service", "modelship-network.service"]

@@ -73,7 +73,9 @@ class Host:
     def playbook(self, book: pathlib.Path, *, check: bool = False, **more: t.Any) -> Run:
         variables = {"ansible_python_interpreter": sys.executable, **self.variables, **more}
         (self.folder / "vars.json").write_text(json.dumps(variables))
-        command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-c", "local"]
+        hosts = {"hosts": {"localhost": {"ansible_connection": "local"}}}
+        (self.folder / "hosts.yml").write_text(yaml.safe_dump({"build_hosts": hosts, "docker_hosts": hosts}))
+        command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", f"{self.folder}/hosts.yml"]
         command += ["--diff", "-e", f"@{self.folder}/vars.json", str(book)] + (["--check"] if check else [])
         environment = {
             **os.environ,
@@ -524,17 +526,23 @@ def test_trainer(host: Host) -> None:
     assert host.play("trainer", tasks_from="remove").changed == 0
 
 
-def test_builder_names_the_interpreter_that_lacks_a_module(host: Host) -> None:
+def test_builder_names_the_interpreter_where_a_module_is_missing(host: Host) -> None:
     found = host.play("builder", builder_python_modules=["json"])
     assert found.ok, found.text
     assert found.changed == 0
     lacking = host.play("builder", builder_python_modules=["no_such_module"])
     assert not lacking.ok
-    assert re.search(r"\S*python\S* lacks no_such_module: install it there", lacking.text)
-    told = host.play("builder", check=True, builder_python_modules=[], builder_programs=["no-such-program"])
+    assert re.search(r"\S*python\S* is missing no_such_module: install it there", lacking.text)
+    told = host.play(
+        "builder",
+        check=True,
+        builder_python_modules=[],
+        builder_programs=["no-such-program"],
+        builder_packages=["cowsay"],
+    )
     assert told.ok, told.text
     assert told.changed == 1
-    assert "apt, dpkg would be installed" in told.text
+    assert "cowsay" in told.text
 
 
 def test_options_are_checked(host: Host) -> None:

@@ -18,6 +18,9 @@ from .._core.files import explained, write_atomic
 from . import proc
 from .service import Record, Service
 
+_COMPLAINT = re.compile(r"error|fatal|panic|fail|cannot|invalid|unknown|unable|denied|broken", re.IGNORECASE)
+#: What systemd itself writes about a unit.
+_OF_SYSTEMD = re.compile(r"\S+\.service: |Start(ing|ed) |Stopp(ing|ed) |Failed to start |Dependency failed ")
 _UNIT_FOLDER = "/etc/systemd/system"
 #: Unit and environment file may hold secrets.
 _PRIVATE = 0o600
@@ -56,6 +59,16 @@ class Manager(t.Protocol):
 
     def leftovers(self) -> bool:
         """Tell whether :meth:`remove` has something to do."""
+
+
+def complaint(lines: t.Sequence[str]) -> str:
+    """Return the line that says why a program failed, empty where none does.
+
+    Programs end their complaint with how they are to be called, or with a stack.
+    """
+    own = [line for line in lines if line.strip() and not _OF_SYSTEMD.match(line)]
+    told = [line for line in own if _COMPLAINT.search(line)] or own
+    return told[-1].strip() if told else ""
 
 
 def has_systemd() -> bool:
@@ -192,7 +205,19 @@ class Systemd:
             os.close(_open_log(self._service.log))  # systemd would make it readable for all
         self._systemctl("daemon-reload")
         self._systemctl("enable", "--quiet", self.unit)
-        self._systemctl("start", self.unit)
+        # A unit that failed several times is not started again for a while.
+        with contextlib.suppress(ModelshipError):
+            self._systemctl("reset-failed", self.unit)
+        try:
+            self._systemctl("start", self.unit)
+        except ModelshipError as exc:
+            lines = self._journal()
+            why = complaint(lines) or exc.message.replace("\n", " ")
+            raise ModelshipError(
+                f"{self._service.name} did not start: {why} (log: journalctl -u {self.unit})",
+                kind="start",
+                log_tail=lines,
+            ) from exc
         return None
 
     def ended(self) -> str | None:
@@ -274,6 +299,13 @@ class Systemd:
             "WantedBy=multi-user.target",
         ]
         return "\n".join(lines) + "\n"
+
+    def _journal(self) -> list[str]:
+        """Return the last lines that the unit wrote to the journal, or to its log file."""
+        program = shutil.which("journalctl")
+        words = ["--unit", self.unit, "--lines=40", "--output=cat", "--no-pager", "--quiet"]
+        done = subprocess.run([program, *words], capture_output=True, text=True, check=False) if program else None
+        return done.stdout.splitlines() if done else []
 
     def _triggers(self) -> list[str]:
         return self._show("TriggeredBy")["TriggeredBy"].split()

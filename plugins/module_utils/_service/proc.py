@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import signal
 import socket
 import time
@@ -102,6 +103,15 @@ def describe(pid: int) -> str:
             return f"{stream.read().strip()} (pid {pid})"
     except OSError:
         return f"pid {pid}"
+
+
+def unit(pid: int) -> str | None:
+    """Return the system service of systemd that *pid* belongs to, by its control group; ``None`` for no service."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            if found := re.search(r"/system\.slice/(?:.*/)?([^/]+\.service)$", line.strip()):
+                return found[1]
+    return None
 
 
 def listener(port: int) -> int | None:

@@ -119,6 +119,12 @@ def ask(ready: Ready) -> Answer:
             connection.connect()
         except ssl.SSLError:
             return Answer(ready=False, occupied=True)
+        except PermissionError as exc:
+            raise ModelshipError(
+                f"permission denied on {ready.place}: needs root (become: true), or a user who may use it; "
+                "nothing was changed",
+                kind="permission",
+            ) from exc
         except OSError:
             return Answer(ready=False, occupied=False)
         try:
@@ -139,6 +145,14 @@ def occupant(ready: Ready) -> str:
     where = ready.address()
     pid = proc.listener(where[1]) if where else None
     return proc.describe(pid) if pid else "another process"
+
+
+def how_to_stop(ready: Ready) -> str:
+    """Say how to end who takes the connections there; a service of systemd would be back after the next boot."""
+    where = ready.address()
+    pid = proc.listener(where[1]) if where else None
+    unit = proc.unit(pid) if pid else None
+    return f"stop and disable it (systemctl disable --now {unit})" if unit else "stop it"
 
 
 def _connection(ready: Ready) -> Connection:

@@ -173,6 +173,12 @@ class Record:
         except ModelshipError as exc:
             if isinstance(exc.__cause__, (FileNotFoundError, NotADirectoryError)):
                 return None
+            if isinstance(exc.__cause__, PermissionError):
+                raise ModelshipError(
+                    f"permission denied on {service.record_path}: needs root (become: true), or the user who started "
+                    f"{service.name}; nothing was changed",
+                    kind="permission",
+                ) from exc
             raise
         except (ValueError, KeyError, TypeError):
             return None

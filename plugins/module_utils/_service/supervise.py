@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import time
 import typing as t
@@ -18,13 +17,12 @@ from .._core.files import explained, locked
 from .._core.redaction import redact_mapping
 from .._core.runner import Context, Outcome
 from . import proc
-from .managers import Manager, manager_for
-from .ready import Answer, ask, occupant
+from .managers import Manager, complaint, manager_for
+from .ready import Answer, ask, how_to_stop, occupant
 from .service import Record, Service
 
 #: How many lines of the log a failure shows.
 _TAIL = 20
-_COMPLAINT = re.compile(r"error|fatal|panic|fail|cannot|invalid|unknown|unable|denied|broken", re.IGNORECASE)
 
 
 def supervise(options: dict[str, t.Any], context: Context) -> Outcome:
@@ -60,7 +58,7 @@ class _Start:
             if answer.occupied:
                 raise ModelshipError(
                     f"{service.ready.place} is already taken by {occupant(service.ready)}, which is not {service.name} "
-                    f"started here: stop it, or choose another address for {service.name}",
+                    f"started here: {how_to_stop(service.ready)}, or choose another address for {service.name}",
                     kind="port_taken",
                 )
         difference = self._difference()
@@ -72,6 +70,10 @@ class _Start:
             reasons = [f"it does not answer at {service.ready.place}"] if service.ready else []
         if service.config and (not self._context.check or service.config.can_check()):
             service.config.check()
+        if self._manager.name == "systemd" and os.geteuid() != 0:
+            raise ModelshipError(
+                f"needs root to start {service.name}: become: true; nothing was changed", kind="permission"
+            )
         if not self._context.check:
             self._act(reload=self._reloads(reasons, restart=restart))
         return self._outcome(changed=True, difference=difference, reasons=reasons)
@@ -187,9 +189,7 @@ class _Start:
 
     def _failed(self, message: str, offset: int) -> ModelshipError:
         tail = _tail(self._service.log, offset)
-        # Programs end their complaint with how they are to be called, or with a stack: show the line that complains.
-        told = [line for line in tail if _COMPLAINT.search(line)] or tail
-        last = f": {told[-1].strip()}" if told else ""
+        last = f": {told}" if (told := complaint(tail)) else ""
         return ModelshipError(f"{message}{last} (log: {self._service.log})", kind="start", log_tail=tail)
 
     def _went_back(self, before: Record, failure: ModelshipError) -> ModelshipError:
@@ -204,8 +204,9 @@ class _Start:
             else:
                 self._start(old, manager_for(old, manager.name), before.parts)
         except ModelshipError as exc:
+            again = "" if exc.message == failure.message else f": {exc.message}"
             return ModelshipError(
-                f"{failure.message}; going back to what ran before failed too: {exc.message}",
+                f"{failure.message}; going back to what ran before failed too{again}",
                 kind=failure.kind,
                 **failure.details,
             )
@@ -224,6 +225,9 @@ class _Start:
         if changed and not check:
             self._pid = self._manager.running(Record.load(service))
             answer = ask(service.ready) if service.ready else None
+        elif answer is None and self._pid is not None and service.ready:
+            # Whether what runs answers is reported also where it is to be restarted.
+            answer = ask(service.ready)
         verb = "would be started" if check else "started"
         if changed:
             message = f"{service.name} {verb}: {'; '.join(reasons or [])}"

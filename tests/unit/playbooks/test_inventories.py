@@ -21,6 +21,12 @@ def test_only_group_vars_differ(inventory: Path) -> None:
 
 
 @pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.name)
+def test_one_machine_is_in_both_groups(inventory: Path) -> None:
+    groups = yaml.safe_load((inventory / "hosts.yml").read_text())
+    assert groups["build_hosts"]["hosts"].keys() == groups["docker_hosts"]["hosts"].keys() == {"localhost"}
+
+
+@pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.name)
 def test_every_variable_is_known(inventory: Path) -> None:
     known = {"modelship_provision"}
     for specs in ROOT.glob("roles/*/meta/argument_specs.yml"):

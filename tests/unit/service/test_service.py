@@ -20,7 +20,7 @@ from ansible_collections.modelship.core.plugins.module_utils._core.errors import
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context, Outcome
 from ansible_collections.modelship.core.plugins.module_utils._service import managers, proc
 from ansible_collections.modelship.core.plugins.module_utils._service.config import Config
-from ansible_collections.modelship.core.plugins.module_utils._service.managers import Systemd
+from ansible_collections.modelship.core.plugins.module_utils._service.managers import Systemd, complaint
 from ansible_collections.modelship.core.plugins.module_utils._service.ready import Ready, ask
 from ansible_collections.modelship.core.plugins.module_utils._service.service import Record, Service
 from ansible_collections.modelship.core.plugins.module_utils._service.supervise import supervise
@@ -538,3 +538,53 @@ def test_values_of_the_environment_and_of_files_are_neither_shown_nor_logged(ben
     for secret in ('"hunter22', "in-the-file-22", "in-the-key-22"):
         assert secret not in done.stdout
     bench.run(state="absent")
+
+
+def test_the_line_that_complains_is_found_in_a_journal() -> None:
+    journal = [
+        "Starting docker.service - Docker Application Container Engine...",
+        "unable to configure the Docker daemon with file /etc/docker/daemon.json: no-such-key",
+        "docker.service: Main process exited, code=exited, status=1/FAILURE",
+        "docker.service: Failed with result 'exit-code'.",
+        "Failed to start docker.service - Docker Application Container Engine.",
+    ]
+    assert complaint(journal) == journal[1]
+    assert complaint(journal[:1]) == ""
+
+
+def test_check_mode_reports_the_answer_of_what_would_be_restarted(bench: Bench) -> None:
+    watched = bench.folder / "watched"
+    watched.write_text("1")
+    bench.run(watch=[str(watched)])
+    watched.write_text("2")
+    told = bench.run(check=True, watch=[str(watched)])
+    assert told.changed
+    assert told.result["service"]["running"]
+    assert told.result["service"]["answer"]["status"] == 200
+
+
+def test_a_socket_without_permission_is_not_reported_as_absent(tmp_path: pathlib.Path) -> None:
+    """Asked by another user, since root may connect to everything."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    path = tmp_path / "service.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        path.chmod(0o600)
+        for folder in [tmp_path, *tmp_path.parents][:-1]:
+            folder.chmod(folder.stat().st_mode | 0o011)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setuid(65534)
+                ask(Ready(url="http://localhost/", unix=str(path)))
+                os.write(writer, b"no error")
+            except ModelshipError as exc:
+                os.write(writer, exc.message.encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        said = os.read(reader, 1000).decode()
+    assert said.startswith(f"permission denied on {path}: needs root (become: true)")
