@@ -61,6 +61,8 @@ open("text.onnx", "w").write("hello")
 open("pointer.onnx", "w").write("version https://git-lfs.github.com/spec/v1\\n")
 open("empty.onnx", "w")
 open("plain", "wb").write(content)
+outside = onnx.load("series.onnx")
+onnx.save(outside, "outside.onnx", save_as_external_data=True, location="outside.bin", size_threshold=0)
 open("damaged.tflite", "wb").write(b"\\0" * 4 + b"TFL3" + b"\\0" * 40)
 open("other.tflite", "wb").write(content)
 open("other.keras", "wb").write(content)
@@ -170,6 +172,7 @@ REFUSED = {
     ("text.onnx", "series.npz"): "text.onnx is not a valid ONNX model: it does not begin as one",
     ("pointer.onnx", "series.npz"): "is a Git LFS pointer, not the model: run git lfs pull",
     ("empty.onnx", "series.npz"): "empty.onnx is empty",
+    ("outside.onnx", "series.npz"): "keeps the weights 'w' in another file: save all in one",
     ("plain", "series.npz"): "does not show in its name: give 'format', one of",
     ("damaged.tflite", "series.npz"): "LiteRT cannot load the model",
     ("other.tflite", "series.npz"): "other.tflite is not a LiteRT file",
@@ -272,6 +275,12 @@ def test_a_check_gives_the_refusal_of_the_run(models: Models, pair: tuple[str, s
 
 def test_the_format_that_a_name_does_not_show_can_be_given(models: Models) -> None:
     assert models.run("import", models.request("plain", "series.npz", format="onnx"))["event"] == "result"
+
+
+def test_weights_outside_can_be_saved_inside(models: Models) -> None:
+    script = "import sys, onnx; onnx.save(onnx.load(sys.argv[1]), sys.argv[2])"
+    models.side.python_script(script, *(str(models.folder / name) for name in ("outside.onnx", "inside.onnx")))
+    assert models.run("import", models.request("inside.onnx", "series.npz"))["event"] == "result"
 
 
 def test_an_open_shape_can_be_fixed(models: Models) -> None:

@@ -23,9 +23,18 @@ def parse(content: bytes, what: str = "the model") -> Model:
 
     try:
         model = onnx.load_model_from_string(content)
-        onnx.checker.check_model(model)
+        outside = [
+            tensor.name for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL
+        ]
+        if not outside:
+            onnx.checker.check_model(model)
     except Exception as exc:
         raise ModelError("release", f"{what} is not a valid ONNX model: {reason_of(exc)}") from exc
+    if outside:
+        raise ModelError(
+            "release",
+            f"{what} keeps the weights '{outside[0]}' in another file: save all in one, onnx.save(onnx.load(path), other_path) does",
+        )
     return model
 
 
