@@ -86,6 +86,8 @@ _SYSTEM = (
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",
 )
+#: Debian's Python has its sitecustomize.py there.
+_PYTHON_SETTINGS = "/etc/python3"
 _PROC_FILES = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/filesystems", "/proc/version")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
@@ -114,6 +116,14 @@ def _mount(source: str, target: str, kind: str = "", flags: int = 0, data: str =
     values = [each.encode("utf-8", "surrogateescape") if each else None for each in (source, target, kind, data)]
     result = _LIBC.mount(values[0], values[1], values[2], ctypes.c_ulong(flags), values[3])
     _check(result, f"mount {source or kind} on {target}")
+
+
+def _system() -> list[str]:
+    """Return the host's paths that every confined program may read."""
+    with contextlib.suppress(OSError):
+        settings = [f"/etc/{name}" for name in os.listdir("/etc") if f"/etc/{name}".startswith(_PYTHON_SETTINGS)]
+        return [*_SYSTEM, *sorted(settings)]
+    return list(_SYSTEM)
 
 
 # --- namespaces ---
@@ -199,7 +209,7 @@ def build_root(specification: Specification) -> str:
         return str(root)
     top = str(specification["mountpoint"])
     _mount("tmpfs", top, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=16m")
-    for path in _SYSTEM:
+    for path in _system():
         if os.path.islink(path):
             os.makedirs(os.path.dirname(top + path), exist_ok=True)
             os.symlink(os.readlink(path), top + path)
@@ -464,7 +474,7 @@ def landlock_ruleset(specification: Specification) -> int:
     if root:
         allow(root, _LL_READ, needed=True)
         return ruleset
-    for path in (*_SYSTEM, *_PROC_FILES, "/proc/self"):
+    for path in (*_system(), *_PROC_FILES, "/proc/self"):
         allow(path, _LL_READ)
     for path in _DEVICES:
         allow(path, 2 | 4)
