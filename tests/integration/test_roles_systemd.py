@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import typing as t
 
 import pytest
 
@@ -30,7 +31,7 @@ def install(host: SystemdHost, *packages: str) -> None:
 
 
 class TestDockerConfiguration:
-    def restarts(self, host: SystemdHost, change: bool, **variables: object) -> None:
+    def restarts(self, host: SystemdHost, change: bool, **variables: t.Any) -> None:
         """Run the role in check mode and for real; the engine restarts once where something changed, and never else."""
         before = host.pid("docker")
         told = host.role("docker", check=True, **variables)
@@ -127,7 +128,7 @@ class TestPrivileges:
     def test_without_become_the_first_line_says_what_is_needed(self, systemd_host: SystemdHost) -> None:
         host = systemd_host
         for role in ("docker", "registry", "monitoring", "builder"):
-            options = {"builder_python_modules": ["docker"]} if role == "builder" else {}
+            options: dict[str, t.Any] = {"builder_python_modules": ["docker"]} if role == "builder" else {}
             for check in (True, False):
                 refused = host.role(role, become=False, check=check, **options)
                 assert not refused.ok
