@@ -28,7 +28,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: _Values | None = None) -> _Values:
         """Validate the variables of the task's roles, and those of the playbooks."""
         result: _Values = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        _result, arguments = self.validate_argument_spec(
             argument_spec={
                 "roles": {"type": "list", "elements": "str", "default": [variables.MAIN]},
                 "report_unknown": {"type": "bool", "default": False},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -165,6 +167,23 @@ def _image_build(folder: Path) -> Case:
     return Case("image_build", arguments, files(folder / "layout"))
 
 
+#: A package without dependencies of its own that nobody misses.
+PACKAGE = "figlet"
+
+
+def _debian_packages(folder: Path) -> Case:
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        pytest.skip("NOT TESTED: only root installs packages, with apt")
+    if _package_state() == "install ok installed":
+        pytest.skip(f"NOT TESTED: {PACKAGE} is installed here already")
+    return Case("debian_packages", {"packages": [PACKAGE]}, _package_state)
+
+
+def _package_state() -> str:
+    query = ["dpkg-query", "--show", "--showformat=${Status}", PACKAGE]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout
+
+
 LOCAL = (
     _source_tree,
     _requirement_info,
@@ -173,6 +192,7 @@ LOCAL = (
     _service_restarted,
     _python_environment,
     _image_build,
+    _debian_packages,
 )
 
 
@@ -192,6 +212,8 @@ def test_modules_behave_as_they_document(
     finally:
         if case.module == "service_process":
             tasks.run("service_process", {**case.arguments, "state": "absent"})
+        if case.module == "debian_packages":
+            subprocess.run(["apt-get", "-qq", "purge", PACKAGE], check=True, capture_output=True)
 
 
 class _Ready(http.server.BaseHTTPRequestHandler):

@@ -602,6 +602,10 @@ _WAYS: dict[str, t.Callable[[Specification, list[str], int, int], t.NoReturn]] =
 }
 
 
+def _terminated(_number: int, _frame: object) -> t.NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def main(arguments: list[str]) -> int:
     """Confine and run the program; the exit status."""
     specification, program = json.loads(arguments[0]), arguments[1:]
@@ -609,7 +613,7 @@ def main(arguments: list[str]) -> int:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != specification["parent"]:
         return FAILED
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _terminated)
     root = os.geteuid() == 0
     specification["user"], specification["group"] = (NOBODY, NOBODY) if root else (os.geteuid(), os.getegid())
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -744,4 +748,4 @@ def _kill_all(child: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

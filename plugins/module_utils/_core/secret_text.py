@@ -10,7 +10,7 @@ import typing as t
 import urllib.parse
 
 from .redaction import HIDDEN, fingerprint
-from .secret_names import is_secret_name
+from .secret_names import is_secret_name, is_secret_value
 
 _URL_PASSWORD = re.compile(r"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@\"']*:)(?P<password>[^/\s@\"']+)(?=@)")
 #: A line ``key: value`` or ``key = value`` of YAML, TOML, INI or JSON.
@@ -65,7 +65,11 @@ def _text_without_secrets(text: str, found: list[t.Any]) -> str:
 
     for match in _URL_PASSWORD.finditer(text):
         found += [match["password"], urllib.parse.unquote(match["password"])]
-    return _INLINE.sub(hide, _URL_PASSWORD.sub(rf"\g<before>{HIDDEN}", text))
+    shown = _INLINE.sub(hide, _URL_PASSWORD.sub(rf"\g<before>{HIDDEN}", text))
+    if is_secret_value(shown.replace(HIDDEN, "")):  # a private key, a connection string
+        found.append(text)
+        return HIDDEN
+    return shown
 
 
 def redacted_lines(text: str) -> list[str]:

@@ -49,6 +49,16 @@ def test_texts_are_shown_without_secrets(text: str, shown: str) -> None:
     assert set(found) == ({"hunter22"} if "hunter22" in text else set())
 
 
+def test_a_private_key_is_hidden_whatever_it_is_called() -> None:
+    found: list[object] = []
+    key = "-----BEGIN PRIVATE KEY-----\nhunter22\n-----END PRIVATE KEY-----\n"
+    assert without_secrets({"x": key, "y": "-----BEGIN CERTIFICATE-----\nQQ==\n"}, found) == {
+        "x": HIDDEN,
+        "y": "-----BEGIN CERTIFICATE-----\nQQ==\n",
+    }
+    assert found == [key]
+
+
 CONFIG = """\
 log: {level: warn}
 http:
