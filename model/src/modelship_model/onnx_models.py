@@ -33,8 +33,8 @@ def parse(content: bytes, what: str = "the model") -> Model:
     if outside:
         raise ModelError(
             "release",
-            f"{what} keeps the weights '{outside[0]}' in another file: save all in one, as onnx.save(onnx.load(path), other_path) "
-            "does",
+            f"{what} keeps the weights '{outside[0]}' in another file: save all in one, as "
+            "onnx.save(onnx.load(path), other_path) does",
         )
     return model
 
