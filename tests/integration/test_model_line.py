@@ -433,7 +433,7 @@ def test_foreign_models_that_are_not_taken(side: ModelSide, mlp_release: Answer,
     assert "is a pickle" in imported(side, pickle, samples).last["message"]
     broken = tmp_path / "model.skops"
     broken.write_bytes(b"cos\nsystem\n")
-    assert "skops cannot load" in imported(side, broken, samples).last["message"]
+    assert "is not a skops file" in imported(side, broken, samples).last["message"]
     foreign = tmp_path / "foreign.skops"
     script = (
         "import sys, skops.io, fractions\nfrom sklearn.dummy import DummyClassifier\n"
