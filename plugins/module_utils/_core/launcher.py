@@ -701,6 +701,41 @@ def _excess(limits: t.Mapping[str, int], folders: t.Sequence[str]) -> str:
 
 def descendants(pid: int) -> list[int]:
     """Return the numbers of all processes below *pid*."""
+    found: list[int] = []
+    heads = [pid]
+    try:
+        while heads:
+            below = _children(heads.pop())
+            found += below
+            heads += below
+    except FileNotFoundError:  # the kernel does not list children
+        return _descendants_by_scan(pid)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Return the children of a process, which may have ended meanwhile.
+
+    :raises FileNotFoundError: the kernel was built without ``CONFIG_PROC_CHILDREN``.
+    """
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as stream:
+                found += [int(each) for each in stream.read().split()]
+        except FileNotFoundError:
+            if pid == os.getpid():
+                raise
+        except OSError:
+            continue
+    return found
+
+
+def _descendants_by_scan(pid: int) -> list[int]:
     parents: dict[int, list[int]] = {}
     names: list[str] = []
     with contextlib.suppress(OSError):  # a process that is confined itself may not list them

@@ -321,6 +321,22 @@ def test_all_of_it_ends_with_the_launcher(box: Box, how: signal.Signals) -> None
         process.wait()
 
 
+def test_descendants_are_found_with_and_without_the_kernels_list() -> None:
+    code = "import subprocess, time; child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        assert {process.pid, child} <= set(launcher.descendants(os.getpid()))
+        assert {process.pid, child} <= set(launcher._descendants_by_scan(os.getpid()))
+        assert launcher.descendants(process.pid) == [child]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def test_its_exit_status_and_its_signal_are_told(box: Box) -> None:
     assert box.run("import sys; sys.exit(7)").code == 7
     assert box.run("import os; os.kill(os.getpid(), 15)").code == -signal.SIGTERM
