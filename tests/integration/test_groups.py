@@ -80,6 +80,27 @@ def test_check_mode_on_bare_hosts_changes_nothing(site: Site) -> None:
     assert not site.host.exists("/var/lib/modelship")
 
 
+def test_a_registry_that_the_serving_host_cannot_pull_from_is_refused_before_training(site: Site) -> None:
+    plain = site.run("provision", tags="preflight", modelship_registry="registry.example:5000", docker_config={})
+    assert not plain.ok
+    text = " ".join(plain.text.split())
+    assert "The registry registry.example:5000 has no TLS" in text
+    assert 'docker_config: {insecure-registries: ["registry.example:5000"]}' in text.replace('\\"', '"')
+    assert "registry_tls_certificate" in text
+    for registry in ("127.0.0.1:5001", "localhost:5001"):
+        own = site.run("provision", tags="preflight", modelship_registry=registry)
+        assert not own.ok
+        assert f"cannot pull what builder pushes to {registry}" in " ".join(own.text.split())
+    # what is declared for the Engine is enough, as is a registry with TLS
+    declared = {"insecure-registries": ["registry.example:5000"]}
+    assert site.run(
+        "provision", tags="preflight", modelship_registry="registry.example:5000", docker_config=declared
+    ).ok
+    assert site.run(
+        "provision", tags="preflight", modelship_registry="registry.example", modelship_registry_plain_http=False
+    ).ok
+
+
 def test_one_host_builds_another_serves_and_the_rest_is_left_alone(site: Site) -> None:
     made = site.run("site")
     assert made.ok, made.text
