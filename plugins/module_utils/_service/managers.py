@@ -207,7 +207,9 @@ class Systemd:
             lines = self._journal()
             why = complaint(lines) or exc.message.replace("\n", " ")
             raise ModelshipError(
-                f"{self._service.name} did not start: {why} (log: journalctl -u {self.unit})", kind="start", log_tail=lines
+                f"{self._service.name} did not start: {why} (log: journalctl -u {self.unit})",
+                kind="start",
+                log_tail=lines,
             ) from exc
         return None
 
