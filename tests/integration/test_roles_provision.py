@@ -456,6 +456,27 @@ class TestDocker:
             again = host.play("docker", check=check)
             assert again.changed == 0, again.text
 
+        # A later change, by the role and by an administrator: the engine restarts once.
+        edited = {"labels": ["mine=1", "more=2"], "log-level": "error"}
+        for change in ("the role", "an administrator"):
+            pid = host.pid("docker", "dockerd")
+            if change == "the role":
+                host.variables["docker_config"] = {"log-level": "error"}
+            else:
+                settings.write_text(json.dumps(edited))
+            told = host.play("docker", check=True)
+            assert told.ok, told.text
+            assert told.changed > 0, change
+            assert host.pid("docker", "dockerd") == pid
+            done = host.play("docker")
+            assert done.ok, done.text
+            assert host.pid("docker", "dockerd") != pid, change
+            pid = host.pid("docker", "dockerd")
+            assert host.play("docker").changed == 0
+            assert host.pid("docker", "dockerd") == pid
+        settings.write_text('{"labels": ["mine=1"], "log-level": "error"}')
+        assert host.play("docker").ok
+
         # Another home sees an engine of somebody else: used, and left alone.
         other = host.play("docker", docker_home=str(host.folder / "other"))
         assert other.ok, other.text
