@@ -45,7 +45,7 @@ def line(installed: Path, cluster: t.Any, trainer_python: str) -> Iterator[Playb
             "modelship_name": NAME,
             "modelship_namespace": NAMESPACE,
             "modelship_kubeconfig": str(cluster.kubeconfig),
-            "modelship_registry": cluster.registry,
+            "modelship_registry": cluster.require_registry(),
             "trainer_home": str(Path(trainer_python).parents[2]),
             "modelship_trainer_python": trainer_python,
             # small enough to train in seconds; what is tested is the line
