@@ -179,7 +179,7 @@ def _golden_calls(client: Client, request: Request, golden: Golden) -> t.Iterato
             raise ModelshipError("protocol v2 needs the model's name: give 'name' or 'release'")
         if not datatypes:
             datatypes = _described(client, name)
-        binary = goldens.is_large(golden) and _knows_binary(client)
+        binary = goldens.wants_binary(golden) and _knows_binary(client)
     count = len(golden.inputs) if request.samples is None else min(request.samples, len(golden.inputs))
     for sample in range(count):
         yield goldens.call_for(golden, sample, request.protocol, name or "", datatypes, binary=binary)
