@@ -17,7 +17,7 @@ import os
 import re
 import typing as t
 
-from .._core.content import canonical_json, parse_digest, sha256_bytes
+from .._core.content import canonical_json, is_digest, sha256_bytes
 from .._core.errors import ModelshipError
 from .._core.files import explained
 from .http import Answer
@@ -121,7 +121,7 @@ def load_release(path: str) -> Golden:
         raw = stream.read()
     digest = sha256_bytes(raw)
     folder = os.path.basename(os.path.normpath(path))
-    if _is_hex_digest(folder) and digest != f"sha256:{folder}":
+    if is_digest(f"sha256:{folder}") and digest != f"sha256:{folder}":
         raise ModelshipError(f"release {path} is corrupted: its release.json is {digest}; make the release again")
     try:
         manifest = json.loads(raw)
@@ -395,7 +395,7 @@ def _flat(value: t.Any, name: str, depth: int = 0) -> tuple[list[float], tuple[i
     raise ModelshipError(f"'{name}' holds {str(value)[:40]!r}, which is no finite number")
 
 
-def _is_finite(value: t.Any) -> bool:
+def _is_finite(value: t.Any) -> t.TypeGuard[float]:
     """Whether *value* is a number that a float can hold."""
     try:
         return isinstance(value, int | float) and math.isfinite(value)
@@ -442,11 +442,3 @@ def _garbled(sample: int, expected: dict[str, Tensor], reason: str, got: str) ->
     name, tensor = next(iter(expected.items()))
     shown = ", ".join(f"{value:.4g}" for value in tensor.data[:3]) + (", …" if len(tensor.data) > 3 else "")
     return Mismatch(sample, name, shown, got, None, reason)
-
-
-def _is_hex_digest(text: str) -> bool:
-    try:
-        parse_digest(f"sha256:{text}")
-    except ModelshipError:
-        return False
-    return True

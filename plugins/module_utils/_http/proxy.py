@@ -19,7 +19,7 @@ import urllib.parse
 
 from .._core.errors import ModelshipError
 from .errors import ProxyRefusedError
-from .origin import is_loopback, normal_host, parse_origin
+from .origin import check_host, is_loopback, normal_host, parse_origin
 
 _SOCKS = frozenset({"socks5", "socks5h"})
 _SOCKS_REASONS = {
@@ -126,6 +126,8 @@ def parse_proxy(url: str) -> Proxy:
     try:
         parts = urllib.parse.urlsplit(url.strip() if "://" in url else f"http://{url.strip()}")
         proxy_port = parts.port
+        if parts.hostname:
+            check_host(parts.hostname)
     except ValueError as exc:
         # the text of the exception may repeat the part before the "@"
         reason = "its port is not a number from 0 to 65535" if "port" in str(exc).lower() else "its host is malformed"

@@ -303,7 +303,7 @@ def test_values_that_are_no_numbers_are_refused_in_golden_sets_and_reported_in_r
 
 def regression(*outputs: float) -> goldens.Golden:
     """A golden set without classes, with one sample."""
-    values = np.array([outputs], np.float32)
+    values: t.Any = np.array([outputs], np.float32)
     return goldens.parse_golden(GoldenSet({"x": values}, {"p": values}, {"absolute": 0.05}).encode(), "golden")
 
 
