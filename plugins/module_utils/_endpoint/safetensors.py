@@ -85,7 +85,7 @@ def _tensor(name: str, entry: t.Mapping[str, t.Any], buffer: memoryview) -> Stor
     return StoredTensor(datatype, shape, buffer[begin:end])
 
 
-def _check_offsets(ranges: t.Iterable[t.Sequence[int]], size: int) -> None:
+def _check_offsets(ranges: t.Iterable[list[int]], size: int) -> None:
     """Check that the tensors lie one after the other and make up the whole of the *size* bytes behind the header.
 
     :raises ValueError: they overlap or leave bytes out.

@@ -366,6 +366,12 @@ def _failure(output: str) -> ModelshipError:
         return ModelshipError(text, kind="package")
     if re.search(r"does not have a Release file|404 +Not Found", output):
         return ModelshipError(f"the mirror does not have this suite: {text}", kind="package")
+    if re.search(r"is not valid yet|is expired", output):
+        return ModelshipError(
+            f"the Debian mirror's index does not fit this host's clock: {text}; set the clock, or use a mirror that is kept "
+            "up to date",
+            kind="network",
+        )
     if re.search(r"Failed to fetch|Could not resolve|Could not connect|Connection (refused|timed out)", output):
         return ModelshipError(
             f"the Debian mirror does not answer: {text}; check the network and the apt sources of this host",

@@ -343,7 +343,7 @@ def measure(blob: str, limit: int = DEFAULT_MAX_SIZE, used: int = 0) -> tuple[st
                         f"the base unpacks to more than {human(limit)}: use a smaller base, or raise base.max_size",
                         kind="base",
                     )
-    except (OSError, zlib.error) as exc:
+    except (OSError, EOFError, zlib.error) as exc:
         raise ModelshipError(f"the layer {blob} is damaged ({exc}): remove it and run again", kind="base") from exc
     return "sha256:" + seen.hexdigest(), size
 
@@ -351,12 +351,16 @@ def measure(blob: str, limit: int = DEFAULT_MAX_SIZE, used: int = 0) -> tuple[st
 def _gunzipped(stream: t.BinaryIO) -> t.Iterator[bytes]:
     """Yield the content of the gzip file *stream* in pieces of at most 1 MiB; several members are one (RFC 1952)."""
     unpacker = zlib.decompressobj(31)
+    begun = False
     while chunk := stream.read(_CHUNK):
         while chunk:
+            begun = True
             yield unpacker.decompress(chunk, _CHUNK)
             chunk = unpacker.unconsumed_tail or unpacker.unused_data
             if unpacker.eof:
-                unpacker = zlib.decompressobj(31)
+                unpacker, begun = zlib.decompressobj(31), False
+    if begun:
+        raise EOFError("it is cut off")
 
 
 # an image of an OCI layout
