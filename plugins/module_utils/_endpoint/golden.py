@@ -16,6 +16,7 @@ import math
 import os
 import re
 import typing as t
+import urllib.parse
 
 from .._core.content import canonical_json, is_digest, sha256_bytes
 from .._core.errors import ModelshipError
@@ -218,6 +219,11 @@ def wants_binary(golden: Golden) -> bool:
     )
 
 
+def model_path(name: str) -> str:
+    """Return the path of the model *name* in V2."""
+    return f"/v2/models/{urllib.parse.quote(name, safe='')}"
+
+
 def call_for(
     golden: Golden, sample: int, protocol: str, name: str, datatypes: t.Mapping[str, str], *, binary: bool = False
 ) -> Call:
@@ -232,7 +238,7 @@ def call_for(
     tensors = golden.inputs[sample]
     if protocol == "predict":
         return Call("POST", "/predict", canonical_json({"image": list(next(iter(tensors.values())).data)}))
-    path = f"/v2/models/{name}/infer"
+    path = f"{model_path(name)}/infer"
     if not binary:
         inputs = []
         for key, tensor in tensors.items():

@@ -231,7 +231,7 @@ def _ask(client: Client, call: Call) -> tuple[Answer, float]:
 
 def _described(client: Client, name: str) -> dict[str, str]:
     """Ask the endpoint for its inputs' data types (V2 model metadata)."""
-    answer = _ask(client, Call("GET", f"/v2/models/{name}"))[0]
+    answer = _ask(client, Call("GET", goldens.model_path(name)))[0]
     where = f"{client.url}/v2/models/{name}"
     if answer.status != 200:
         raise ModelshipError(f"{where} answered {answer.status}: is '{name}' the model's name?", kind="endpoint")

@@ -66,14 +66,19 @@ def normal_host(host: str) -> str:
 def check_host(host: str) -> None:
     """Check that *host* may be looked up: the resolver raises other errors than its own for what is not a host name.
 
-    :raises ValueError: a part of it is empty or longer than 63 bytes, or all of it is longer than 253.
+    :raises ValueError: it holds spaces, a part of it is empty or longer than 63 bytes, or all of it is longer than 253.
     """
     try:
         length = len(host.rstrip(".").encode("idna"))
     except UnicodeError:
         length = 0
-    if not 0 < length <= 253:
+    if not 0 < length <= 253 or not host.isprintable() or " " in host:
         raise ValueError("its host is malformed")
+
+
+def is_ip_address(host: str) -> bool:
+    """Return whether *host*, without brackets and port, is an IP address rather than a name."""
+    return _address(host) is not None
 
 
 def is_loopback(host: str) -> bool:

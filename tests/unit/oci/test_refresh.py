@@ -123,6 +123,11 @@ def test_a_declared_age_decides_when_packages_are_resolved_again(
     assert versions(base.build(max_age=7)) == [expected]
 
 
+def test_an_age_below_0_is_refused(base: Base) -> None:
+    with pytest.raises(ModelshipError, match=r"base\.bootstrap\.max_age: -1 is not a number of days"):
+        base.build(max_age=-1)
+
+
 def test_a_refresh_by_age_is_put_off_where_the_mirror_does_not_respond(base: Base, repository: Repository) -> None:
     first = base.build(max_age=7)
     base.age(8)
