@@ -84,8 +84,9 @@ options:
             type: str
           max_age:
             description:
-              - Days after which the remembered packages are resolved again. Without it they are resolved again only with
-                O(refresh). Where the mirror does not respond then, there is a warning and the old ones stay in use.
+              - Days after which the remembered packages are resolved again, V(0) for every run. Without it they are resolved
+                again only with O(refresh). Where the mirror does not respond then, there is a warning and the old ones stay
+                in use.
             type: int
           lock:
             description:

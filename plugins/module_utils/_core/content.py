@@ -84,12 +84,17 @@ def is_plain_file(root: str, relative: str) -> bool:
     return os.path.isfile(path)
 
 
+def is_digest(value: str) -> bool:
+    """Whether *value* is ``sha256:<64 hex>``."""
+    prefix, _colon, digits = value.partition(":")
+    return prefix == "sha256" and len(digits) == 64 and not set(digits) - set("0123456789abcdef")
+
+
 def parse_digest(value: str) -> str:
     """Return the hex part of ``sha256:<64 hex>``.
 
     :raises ModelshipError: *value* is not such a digest.
     """
-    prefix, colon, hexdigits = value.partition(":")
-    if prefix != "sha256" or not colon or len(hexdigits) != 64 or set(hexdigits) - set("0123456789abcdef"):
+    if not is_digest(value):
         raise ModelshipError(f"'{value}' is not a digest: it must be sha256: and 64 lower-case hexadecimal digits")
-    return hexdigits
+    return value.partition(":")[2]

@@ -14,9 +14,11 @@ import dataclasses
 import json
 import math
 import os
+import re
 import typing as t
+import urllib.parse
 
-from .._core.content import canonical_json, parse_digest, sha256_bytes
+from .._core.content import canonical_json, is_digest, sha256_bytes
 from .._core.errors import ModelshipError
 from .._core.files import explained
 from .http import Answer
@@ -45,6 +47,8 @@ Numbers = t.Sequence[float]
 FILES = ("golden.safetensors", "golden.json")
 #: Samples whose tensors take more bytes than this are sent as binary tensors where the endpoint knows them.
 JSON_BYTES = 64 << 10
+#: Axes of a tensor in JSON; numpy has up to 64.
+_MOST_AXES = 64
 #: The header of the binary tensor data extension, for requests and responses: how many bytes of the body are JSON.
 HEADER_LENGTH = "inference-header-content-length"
 
@@ -118,7 +122,7 @@ def load_release(path: str) -> Golden:
         raw = stream.read()
     digest = sha256_bytes(raw)
     folder = os.path.basename(os.path.normpath(path))
-    if _is_hex_digest(folder) and digest != f"sha256:{folder}":
+    if is_digest(f"sha256:{folder}") and digest != f"sha256:{folder}":
         raise ModelshipError(f"release {path} is corrupted: its release.json is {digest}; make the release again")
     try:
         manifest = json.loads(raw)
@@ -154,7 +158,7 @@ def parse_golden(raw: bytes, path: str) -> Golden:
     """
     try:
         golden = _parse_safetensors(raw) if is_safetensors(raw) else _parse_json(raw)
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ModelshipError(f"{path} is not a golden set: {exc!r}") from exc
     if not golden.inputs or len(golden.inputs) != len(golden.outputs):
         raise ModelshipError(
@@ -176,6 +180,8 @@ def _parse_safetensors(raw: bytes) -> Golden:
         part, _slash, key = name.partition("/")
         if not tensor.shape or part not in parts or not key:
             raise ValueError(f"'{name}' is neither inputs/NAME nor outputs/NAME with a sample axis")
+        if tensor.shape[0] > len(raw):
+            raise ValueError(f"'{name}' has {tensor.shape[0]} samples, but the file only {len(raw)} bytes")
         samples = parts[part] = parts[part] or [{} for _unused in range(tensor.shape[0])]
         if len(samples) != tensor.shape[0]:
             raise ValueError("tensors with different counts of samples")
@@ -192,13 +198,30 @@ def _parse_safetensors(raw: bytes) -> Golden:
 def _golden(
     inputs: list[dict[str, Tensor]], outputs: list[dict[str, Tensor]], tolerance: t.Mapping[str, t.Any]
 ) -> Golden:
-    return Golden(inputs, outputs, float(tolerance.get("absolute", 0.0)), tolerance.get("classes") == "equal")
+    absolute = tolerance.get("absolute", 0.0)
+    if not _is_finite(absolute) or absolute < 0:
+        raise ValueError(f"its tolerance {str(absolute)[:40]!r} is not a number of at least 0")
+    return Golden(inputs, outputs, float(absolute), tolerance.get("classes") == "equal")
 
 
-def is_large(golden: Golden) -> bool:
-    """Whether a sample is better sent as binary tensors: it is large, and there are such."""
+def wants_binary(golden: Golden) -> bool:
+    """Whether samples are better sent as binary tensors: they are large or hold NaN or infinity, and there are such tensors."""
     tensors = [*golden.inputs[0].values(), *golden.outputs[0].values()]
-    return all(each.raw is not None for each in tensors) and sum(len(each.raw or b"") for each in tensors) > JSON_BYTES
+    if any(each.raw is None for each in tensors):
+        return False
+    if sum(len(each.raw or b"") for each in tensors) > JSON_BYTES:
+        return True
+    return not all(
+        math.isfinite(number)
+        for sample in (*golden.inputs, *golden.outputs)
+        for tensor in sample.values()
+        for number in tensor.data
+    )
+
+
+def model_path(name: str) -> str:
+    """Return the path of the model *name* in V2."""
+    return f"/v2/models/{urllib.parse.quote(name, safe='')}"
 
 
 def call_for(
@@ -209,19 +232,26 @@ def call_for(
     :param protocol: ``v2`` or ``predict``.
     :param name: the model's name in V2 paths.
     :param datatypes: V2 data types of the inputs by name.
-    :param binary: send and ask for binary tensors; for ``v2`` alone, where :func:`is_large`.
+    :param binary: send and ask for binary tensors; for ``v2`` alone, where :func:`wants_binary`.
+    :raises ModelshipError: the sample holds numbers that have no JSON form.
     """
     tensors = golden.inputs[sample]
     if protocol == "predict":
         return Call("POST", "/predict", canonical_json({"image": list(next(iter(tensors.values())).data)}))
-    path = f"/v2/models/{name}/infer"
+    path = f"{model_path(name)}/infer"
     if not binary:
         inputs = []
         for key, tensor in tensors.items():
             datatype = datatypes.get(key, "FP32")
             data = _typed(tensor.data, datatype)
             inputs.append({"name": key, "shape": [1, *tensor.shape], "datatype": datatype, "data": data})
-        return Call("POST", path, canonical_json({"inputs": inputs}))
+        try:
+            return Call("POST", path, canonical_json({"inputs": inputs}))
+        except ValueError as exc:
+            raise ModelshipError(
+                f"golden sample {sample} holds NaN or infinity, which JSON cannot carry, and the endpoint has no binary tensors: "
+                "verify it with a golden set of finite numbers"
+            ) from exc
     header = canonical_json(
         {
             "inputs": [
@@ -266,7 +296,7 @@ def _differs(
         if got == wanted:
             return [], 0.0
         return [Mismatch(sample, name, f"class {wanted}", f"class {got}", None, "another class")], 0.0
-    difference = max((abs(a - b) for a, b in zip(expected, got, strict=True)), default=0.0)
+    difference = max((_difference(a, b) for a, b in zip(expected, got, strict=True)), default=0.0)
     reasons = []
     if golden.classes and len(expected) > 1 and _argmax(expected) != _argmax(got):
         reasons.append("another class")
@@ -275,7 +305,16 @@ def _differs(
     if not reasons:
         return [], difference
     shown = (_shown(golden, expected), _shown(golden, got))
-    return [Mismatch(sample, name, *shown, difference, ", ".join(reasons))], difference
+    known = difference if math.isfinite(difference) else None
+    return [Mismatch(sample, name, *shown, known, ", ".join(reasons))], difference
+
+
+def _difference(one: float, other: float) -> float:
+    """Return the absolute difference; NaN equals NaN alone, and an infinity itself alone."""
+    if one == other or (one != one and other != other):
+        return 0.0
+    difference = abs(one - other)
+    return difference if math.isfinite(difference) else math.inf
 
 
 def _decoded(answer: Answer) -> tuple[t.Any, memoryview]:
@@ -286,7 +325,7 @@ def _decoded(answer: Answer) -> tuple[t.Any, memoryview]:
     length = answer.headers.get(HEADER_LENGTH)
     if length is None:
         return answer.json(), memoryview(b"")
-    if not length.isdigit() or int(length) > len(answer.body):
+    if not re.fullmatch("[0-9]{1,18}", length) or int(length) > len(answer.body):
         raise ModelshipError(f"the response's {HEADER_LENGTH} {length!r} cannot be right")
     document = dataclasses.replace(answer, body=answer.body[: int(length)]).json()
     return document, memoryview(answer.body)[int(length) :]
@@ -296,12 +335,13 @@ def _inferred(value: t.Any, binary: memoryview, expected: dict[str, Tensor]) -> 
     outputs = value.get("outputs") if isinstance(value, dict) else None
     if not isinstance(outputs, list):
         raise ModelshipError("the answer has no list 'outputs'")
-    by_name = {item.get("name"): item for item in outputs if isinstance(item, dict)}
-    content: dict[t.Any, Numbers] = {}
+    by_name = {item["name"]: item for item in outputs if isinstance(item, dict) and isinstance(item.get("name"), str)}
+    content: dict[str, Numbers] = {}
     for name, item in by_name.items():
-        size = (item.get("parameters") or {}).get("binary_data_size")
+        parameters = item.get("parameters")
+        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
         if size is not None:
-            if not isinstance(size, int) or size > len(binary):
+            if type(size) is not int or not 0 <= size <= len(binary):
                 raise ModelshipError(f"output '{name}' has binary_data_size {size!r}, but {len(binary)} bytes follow")
             try:
                 content[name] = numbers(str(item.get("datatype")), binary[:size])
@@ -311,9 +351,9 @@ def _inferred(value: t.Any, binary: memoryview, expected: dict[str, Tensor]) -> 
     found: dict[str, Numbers | int] = {}
     for name, tensor in expected.items():
         if name not in by_name:
-            raise ModelshipError(f"the answer has no output '{name}' (it has {sorted(map(str, by_name))})")
+            raise ModelshipError(f"the answer has no output '{name}' (it has {sorted(by_name)})")
         shape, data = by_name[name].get("shape"), content.get(name, by_name[name].get("data"))
-        if list(shape or []) not in ([1, *tensor.shape], list(tensor.shape)):
+        if (shape or []) not in ([1, *tensor.shape], list(tensor.shape)):
             raise ModelshipError(f"output '{name}' has shape {shape}, not {[1, *tensor.shape]}")
         found[name] = _numbers(name, data, len(tensor.data))
     return found
@@ -327,10 +367,12 @@ def _predicted(value: t.Any, expected: dict[str, Tensor]) -> dict[str, Numbers |
     if probabilities is not None:
         return {name: _numbers("probabilities", probabilities, len(tensor.data))}
     result = value.get("result")
-    if isinstance(result, bool) or not isinstance(result, int | float):
+    if isinstance(result, bool) or not _is_finite(result):
         raise ModelshipError("the answer has neither 'probabilities' nor a number 'result'")
     if len(tensor.data) == 1:
         return {name: [float(result)]}
+    if result != int(result):
+        raise ModelshipError(f"'result' is {result}, which is not a class")
     return {name: int(result)}
 
 
@@ -341,20 +383,30 @@ def _numbers(name: str, value: t.Any, count: int) -> Numbers:
     return data
 
 
-def _flat(value: t.Any, name: str) -> tuple[list[float], tuple[int, ...]]:
+def _flat(value: t.Any, name: str, depth: int = 0) -> tuple[list[float], tuple[int, ...]]:
     """Return the numbers of nested lists and their shape.
 
-    :raises ModelshipError: something in it is no finite number, or the lists are ragged.
+    :raises ModelshipError: something in it is not a finite number, or the lists are ragged or nested too deeply.
     """
     if isinstance(value, list):
-        parts = [_flat(item, name) for item in value]
+        if depth == _MOST_AXES:
+            raise ModelshipError(f"'{name}' has more than {_MOST_AXES} axes")
+        parts = [_flat(item, name, depth + 1) for item in value]
         shapes = {shape for _data, shape in parts}
         if len(shapes) > 1:
             raise ModelshipError(f"'{name}' is ragged")
         return [number for data, _shape in parts for number in data], (len(value), *next(iter(shapes), ()))
-    if isinstance(value, int | float) and math.isfinite(value):
+    if _is_finite(value):
         return [float(value)], ()
     raise ModelshipError(f"'{name}' holds {str(value)[:40]!r}, which is no finite number")
+
+
+def _is_finite(value: t.Any) -> t.TypeGuard[float]:
+    """Whether *value* is a number that a float can hold."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _by_sample(tensors: dict[str, t.Any]) -> list[dict[str, Tensor]]:
@@ -396,11 +448,3 @@ def _garbled(sample: int, expected: dict[str, Tensor], reason: str, got: str) ->
     name, tensor = next(iter(expected.items()))
     shown = ", ".join(f"{value:.4g}" for value in tensor.data[:3]) + (", …" if len(tensor.data) > 3 else "")
     return Mismatch(sample, name, shown, got, None, reason)
-
-
-def _is_hex_digest(text: str) -> bool:
-    try:
-        parse_digest(f"sha256:{text}")
-    except ModelshipError:
-        return False
-    return True

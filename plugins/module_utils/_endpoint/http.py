@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import http.client
 import json
+import re
 import ssl
 import typing as t
 import urllib.parse
@@ -69,7 +70,7 @@ class Client:
     :param validate_certs: ``False`` trusts any certificate.
     :param client_cert: PEM file of the certificate to show, with its key unless *client_key* names another file.
     :param use_proxy: connect through the proxy of the environment, if there is one for *url*.
-    :raises ModelshipError: *url* is not an HTTP URL, or a file or the proxy cannot be used.
+    :raises ModelshipError: *url* is not an HTTP URL, a header cannot be sent, or a file or the proxy cannot be used.
     """
 
     def __init__(
@@ -94,8 +95,10 @@ class Client:
             raise ModelshipError(
                 f"the URL of {origin.authority} holds credentials: give them as api_key, bearer or headers"
             )
-        self._prefix = parts.path
+        self._prefix = urllib.parse.quote(parts.path, safe="/%!$&'()*+,;=:@~-._")
         self._headers = {"accept": "application/json", **(headers or {})}
+        for name, value in self._headers.items():
+            _check_header(name, value)
         self._timeout = timeout
         secure = origin.scheme == "https"
         self._connection = Connection(
@@ -161,6 +164,20 @@ class Client:
         why = explain(exc, host, self._timeout, _ADVICE)
         what = "did not respond completely" if isinstance(exc, http.client.IncompleteRead) else "is unreachable"
         return UnreachableError(f"{self.url}{path} {what}{through}: {why}", kind="unreachable")
+
+
+def _check_header(name: str, value: str) -> None:
+    """Check that a header can be sent; the message does not hold its value, which may be a secret.
+
+    :raises ModelshipError: it cannot.
+    """
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ModelshipError(f"'{name}' is not the name of a header")
+    if re.search(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]", value):
+        raise ModelshipError(
+            f"the value of the header {name} cannot be sent: it must be one line without control characters, in Latin-1; a "
+            "secret that was read from a file may end with a line break"
+        )
 
 
 def _context(

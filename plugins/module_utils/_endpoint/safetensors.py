@@ -64,20 +64,39 @@ def read_tensors(content: bytes) -> tuple[dict[str, StoredTensor], dict[str, str
         header = json.loads(content[8 : 8 + length])
         metadata = {str(name): str(value) for name, value in header.pop("__metadata__", {}).items()}
         buffer = memoryview(content)[8 + length :]
-        return {str(name): _tensor(str(name), entry, buffer) for name, entry in header.items()}, metadata
+        tensors = {name: _tensor(name, entry, buffer) for name, entry in header.items()}
+        ranges = [entry["data_offsets"] for entry in header.values()]
     except (KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ValueError(f"its header is malformed ({exc!r})") from exc
+    _check_offsets(ranges, len(buffer))
+    return tensors, metadata
 
 
 def _tensor(name: str, entry: t.Mapping[str, t.Any], buffer: memoryview) -> StoredTensor:
     if entry["dtype"] not in DATATYPES:
         raise ValueError(f"'{name}' has the dtype {entry['dtype']!r}, which is not supported")
     datatype, size = DATATYPES[entry["dtype"]]
-    shape = tuple(int(axis) for axis in entry["shape"])
-    begin, end = (int(offset) for offset in entry["data_offsets"])
+    shape, offsets = tuple(entry["shape"]), tuple(entry["data_offsets"])
+    if len(offsets) != 2 or any(type(number) is not int for number in (*shape, *offsets)):
+        raise ValueError(f"'{name}' has a shape or offsets that are not integers")
+    begin, end = offsets
     if min(shape, default=0) < 0 or not 0 <= begin <= end <= len(buffer) or end - begin != math.prod(shape) * size:
         raise ValueError(f"'{name}' lies outside of the file or does not have the size of its shape")
     return StoredTensor(datatype, shape, buffer[begin:end])
+
+
+def _check_offsets(ranges: t.Iterable[list[int]], size: int) -> None:
+    """Check that the tensors lie one after the other and make up the whole of the *size* bytes behind the header.
+
+    :raises ValueError: they overlap or leave bytes out.
+    """
+    position = 0
+    for begin, end in sorted(ranges):
+        if begin != position:
+            raise ValueError("its tensors overlap, or bytes between them belong to none")
+        position = end
+    if position != size:
+        raise ValueError(f"{size - position} bytes behind its tensors belong to none")
 
 
 def numbers(datatype: str, data: bytes | memoryview) -> t.Sequence[float]:

@@ -179,7 +179,7 @@ def _golden_calls(client: Client, request: Request, golden: Golden) -> t.Iterato
             raise ModelshipError("protocol v2 needs the model's name: give 'name' or 'release'")
         if not datatypes:
             datatypes = _described(client, name)
-        binary = goldens.is_large(golden) and _knows_binary(client)
+        binary = goldens.wants_binary(golden) and _knows_binary(client)
     count = len(golden.inputs) if request.samples is None else min(request.samples, len(golden.inputs))
     for sample in range(count):
         yield goldens.call_for(golden, sample, request.protocol, name or "", datatypes, binary=binary)
@@ -231,7 +231,7 @@ def _ask(client: Client, call: Call) -> tuple[Answer, float]:
 
 def _described(client: Client, name: str) -> dict[str, str]:
     """Ask the endpoint for its inputs' data types (V2 model metadata)."""
-    answer = _ask(client, Call("GET", f"/v2/models/{name}"))[0]
+    answer = _ask(client, Call("GET", goldens.model_path(name)))[0]
     where = f"{client.url}/v2/models/{name}"
     if answer.status != 200:
         raise ModelshipError(f"{where} answered {answer.status}: is '{name}' the model's name?", kind="endpoint")

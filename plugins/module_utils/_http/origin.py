@@ -52,6 +52,7 @@ def parse_origin(url: str) -> Origin:
     if not parts.hostname:
         raise ValueError("it names no host")
     port = parts.port  # raises ValueError itself
+    check_host(parts.hostname)
     return Origin(parts.scheme, normal_host(parts.hostname), DEFAULT_PORTS[parts.scheme] if port is None else port)
 
 
@@ -60,6 +61,24 @@ def normal_host(host: str) -> str:
     host = host.strip("[]").rstrip(".").lower()
     address = _address(host)
     return host if address is None else str(address)
+
+
+def check_host(host: str) -> None:
+    """Check that *host* may be looked up: the resolver raises other errors than its own for what is not a host name.
+
+    :raises ValueError: it holds spaces, a part of it is empty or longer than 63 bytes, or all of it is longer than 253.
+    """
+    try:
+        length = len(host.rstrip(".").encode("idna"))
+    except UnicodeError:
+        length = 0
+    if not 0 < length <= 253 or not host.isprintable() or " " in host:
+        raise ValueError("its host is malformed")
+
+
+def is_ip_address(host: str) -> bool:
+    """Return whether *host*, without brackets and port, is an IP address rather than a name."""
+    return _address(host) is not None
 
 
 def is_loopback(host: str) -> bool:

@@ -19,7 +19,7 @@ import urllib.parse
 
 from .._core.errors import ModelshipError
 from .errors import ProxyRefusedError
-from .origin import is_loopback, normal_host, parse_origin
+from .origin import check_host, is_ip_address, is_loopback, normal_host, parse_origin
 
 _SOCKS = frozenset({"socks5", "socks5h"})
 _SOCKS_REASONS = {
@@ -126,11 +126,14 @@ def parse_proxy(url: str) -> Proxy:
     try:
         parts = urllib.parse.urlsplit(url.strip() if "://" in url else f"http://{url.strip()}")
         proxy_port = parts.port
+        if parts.hostname:
+            check_host(parts.hostname)
     except ValueError as exc:
         # the text of the exception may repeat the part before the "@"
         reason = "its port is not a number from 0 to 65535" if "port" in str(exc).lower() else "its host is malformed"
         raise ModelshipError(
-            f"the proxy's URL is wrong ({reason}): it must be http://host:port or socks5://host:port",
+            f"the proxy's URL is wrong ({reason}): it must be http://host:port or socks5://host:port; in a user or password, "
+            "write / ? # as %2F %3F %23",
             kind="environment",
         ) from exc
     socks = parts.scheme in _SOCKS
@@ -147,6 +150,7 @@ def parse_proxy(url: str) -> Proxy:
 def is_bypassed(host: str, port: int, no_proxy: str) -> bool:
     """Return whether *no_proxy* names *host*: itself or a domain it is in, each with or without port, its network, or C(*)."""
     host = normal_host(host)
+    is_address = is_ip_address(host)
     for entry in (entry.lower() for entry in re.split(r"[\s,]+", no_proxy) if entry):
         if entry == "*":
             return True
@@ -162,7 +166,7 @@ def is_bypassed(host: str, port: int, no_proxy: str) -> bool:
         if entry_port and entry_port != str(port):
             continue
         name = normal_host(name.removeprefix("*").lstrip("."))
-        if name and (name == host or host.endswith(f".{name}")):
+        if name and (name == host or (not is_address and host.endswith(f".{name}"))):
             return True
     return False
 

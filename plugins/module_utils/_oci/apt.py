@@ -45,6 +45,10 @@ class Package:
             package = cls(values["name"], values["version"], values["sha256"])
         except (KeyError, TypeError) as exc:
             raise ModelshipError(f"base.bootstrap.lock: {values!r} must have name, version and sha256") from exc
+        # both become arguments of apt
+        for key, pattern in (("name", r"[a-z0-9][a-z0-9+.-]+"), ("version", r"[0-9A-Za-z][0-9A-Za-z.+:~-]*")):
+            if not re.fullmatch(pattern, str(values[key])):
+                raise ModelshipError(f"base.bootstrap.lock: '{values[key]}' is not the {key} of a Debian package")
         if not re.fullmatch(r"[0-9a-f]{64}", str(package.sha256)):
             raise ModelshipError(f"base.bootstrap.lock: the sha256 of {package.name} must be 64 hexadecimal digits")
         return package
@@ -86,6 +90,22 @@ def host_sources(suite: str, etc: str = "/etc/apt") -> dict[str, str]:
             kind="package",
         )
     return sources
+
+
+def is_source_line(mirror: str) -> bool:
+    """Whether the option C(mirror) is a whole line of sources.list(5) rather than a URI."""
+    return mirror.split()[:1] == ["deb"]
+
+
+def suite_of_line(mirror: str) -> str:
+    """Return the suite of a line of sources.list(5).
+
+    :raises ModelshipError: it names none.
+    """
+    match = _LINE.match(mirror)
+    if not match:
+        raise ModelshipError(f"base.bootstrap.mirror: '{mirror}' must be a URI, or deb [options] URI suite components")
+    return match.group(2)
 
 
 def named_suites(etc: str = "/etc/apt") -> list[str]:
@@ -144,7 +164,7 @@ def _named(texts: t.Iterable[tuple[str, str]]) -> list[str]:
 
 
 #: A line of sources.list: what is before the suite, the suite, what is after it.
-_LINE = re.compile(r"(\s*deb\s+(?:\[[^\]]*\]\s+)?\S+\s+)(\S+)(.*)$")
+_LINE = re.compile(r"(\s*deb\s+(?:\[[^\]]*\]\s+)?[^\s\[]\S*\s+)(\S+)(.*)$")
 
 
 def _of_suite(name: str, suite: str) -> bool:
@@ -155,18 +175,24 @@ def _renamed(name: str, suite: str, instead: str) -> str:
     return instead + name.removeprefix(suite)
 
 
+#: What apt reads as no.
+_NO = frozenset({"no", "false", "without", "off", "disable", "0"})
+
+
 def _stanzas(text: str) -> list[str]:
     return re.split(r"\n\s*\n", text)
 
 
 def _fields(stanza: str) -> dict[str, str]:
+    """Return the values by field name, as in C(Suites); names may be in any case, values on several lines (deb822(5))."""
     text = "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
-    return dict(re.findall(r"(?m)^([A-Za-z-]+):[ \t]*(.*)$", text))
+    found = re.findall(r"(?m)^([A-Za-z-]+):(.*(?:\n[ \t].*)*)", text)
+    return {name.title(): " ".join(value.split()) for name, value in found}
 
 
 def _is_enabled(stanza: str) -> bool:
     fields = _fields(stanza)
-    return "deb" in fields.get("Types", "").split() and fields.get("Enabled", "yes").lower() not in ("no", "false")
+    return "deb" in fields.get("Types", "").split() and fields.get("Enabled", "yes").lower() not in _NO
 
 
 def _stanza(stanza: str, suite: str, instead: str) -> str:
@@ -176,8 +202,9 @@ def _stanza(stanza: str, suite: str, instead: str) -> str:
     if not suites or not _is_enabled(stanza):
         return ""
     text = "\n".join(line for line in stanza.splitlines() if not line.startswith("#"))
-    text = re.sub(r"(?m)^Suites:.*$", "Suites: " + " ".join(suites), text)
-    return re.sub(r"(?m)^Types:.*$", "Types: deb", text).strip()
+    for name, value in (("Suites", " ".join(suites)), ("Types", "deb")):
+        text = re.sub(rf"(?im)^{name}:.*(?:\n[ \t].*)*", f"{name}: {value}", text)
+    return text.strip()
 
 
 class Apt:
@@ -191,7 +218,7 @@ class Apt:
         self._store = store
         self._architecture = architecture
         if mirror:
-            sources = {"given.list": (mirror if mirror.startswith("deb ") else f"deb {mirror} {suite} main") + "\n"}
+            sources = {"given.list": (mirror if is_source_line(mirror) else f"deb {mirror} {suite} main") + "\n"}
         else:
             sources = host_sources(suite)
         self._urls = re.findall(r"https?://[^\s\]]+", "\n".join(sources.values()))
@@ -366,6 +393,12 @@ def _failure(output: str) -> ModelshipError:
         return ModelshipError(text, kind="package")
     if re.search(r"does not have a Release file|404 +Not Found", output):
         return ModelshipError(f"the mirror does not have this suite: {text}", kind="package")
+    if re.search(r"is not valid yet|is expired", output):
+        return ModelshipError(
+            f"the Debian mirror's index does not fit this host's clock: {text}; set the clock, or use a mirror that is kept "
+            "up to date",
+            kind="network",
+        )
     if re.search(r"Failed to fetch|Could not resolve|Could not connect|Connection (refused|timed out)", output):
         return ModelshipError(
             f"the Debian mirror does not answer: {text}; check the network and the apt sources of this host",

@@ -16,21 +16,38 @@ import urllib.parse
 
 from .._http.challenge import Challenge, parse_challenges
 from .._http.connection import Response
-from .._http.origin import Origin, parse_origin
+from .._http.origin import Origin, parse_origin, resolve
+from .._http.retry import may_pass
+
+#: Advice where neither the user nor the network is at fault.
+_CONFIGURATION = "correct the registry's configuration"
 
 #: Fetches a URL; the headers are for its origin only.
 Fetch = t.Callable[[str, dict[str, str]], Response]
+
+
+class Problem(t.NamedTuple):
+    """Why a challenge could not be met.
+
+    :param predicate: of the registry, as in "names a token service that cannot be used".
+    :param advice: what to do; empty where the credentials are to be checked.
+    :param transient: it may be another a little later.
+    """
+
+    predicate: str
+    advice: str = ""
+    transient: bool = False
 
 
 class Met(t.NamedTuple):
     """What came of a challenge.
 
     :param retry: the request is worth another attempt.
-    :param problem: why it is not, as a predicate of the registry; empty where the credentials were sent already.
+    :param problem: why it is not; ``None`` where the credentials were sent already.
     """
 
     retry: bool
-    problem: str = ""
+    problem: Problem | None = None
 
 
 class Authorization:
@@ -64,10 +81,9 @@ class Authorization:
         """
         challenges = parse_challenges(response.headers.get_all("WWW-Authenticate") or [])
         if not challenges:
-            return Met(
-                False, "" if sent else "asks for credentials without saying how to send them (no WWW-Authenticate)"
-            )
-        problem = ""
+            text = "asks for credentials without saying how to send them (no WWW-Authenticate)"
+            return Met(False, None if sent else Problem(text))
+        problem: Problem | None = None
         for challenge in (each for each in challenges if each.scheme == "bearer"):
             problem = self._get_token(challenge, scopes)
             if not problem:
@@ -81,7 +97,7 @@ class Authorization:
             return Met(False, problem)
         if not problem:
             schemes = ", ".join(dict.fromkeys(each.scheme.capitalize() for each in challenges))
-            problem = f"asks for authentication by {schemes}; only Basic and Bearer are supported"
+            problem = Problem(f"asks for authentication by {schemes}; only Basic and Bearer are supported")
         return Met(False, problem)
 
     def redacted(self, text: str) -> str:
@@ -93,15 +109,18 @@ class Authorization:
     def _credentials(self) -> str:
         return "Basic " + base64.b64encode(f"{self._username}:{self._password}".encode()).decode()
 
-    def _get_token(self, challenge: Challenge, scopes: tuple[str, ...]) -> str:
-        """Get a token for *scopes*; return why there is none, or an empty text."""
+    def _get_token(self, challenge: Challenge, scopes: tuple[str, ...]) -> Problem | None:
+        """Get a token for *scopes*; return why there is none, or ``None``."""
         realm, service = challenge.parameters.get("realm", ""), challenge.parameters.get("service")
         try:
+            realm = resolve(realm, realm)
             origin = parse_origin(realm)
         except ValueError as exc:
-            return f"names a token service that cannot be used ({exc})"
+            return Problem(f"names a token service that cannot be used ({exc})", _CONFIGURATION)
         if origin.scheme == "http" and self._origin.scheme == "https" and self._username:
-            return f"names the token service {origin}, to which no password is sent, because it has no TLS"
+            return Problem(
+                f"names the token service {origin}, to which no password is sent, because it has no TLS", _CONFIGURATION
+            )
         asked = scopes or tuple(filter(None, [challenge.parameters.get("scope")]))
         query = urllib.parse.urlencode(
             ([("service", service)] if service else []) + [("scope", each) for each in asked]
@@ -109,21 +128,24 @@ class Authorization:
         url = realm + ("&" if "?" in realm else "?") + query if query else realm
         response = self._fetch(url, {"Authorization": self._credentials()} if self._username else {})
         if response.status in (401, 403) and self._username:
-            return f"has a token service, {origin}, that refuses the credentials of '{self._username}'"
+            return Problem(f"has a token service, {origin}, that refuses the credentials of '{self._username}'")
         if response.status != 200:
-            return f"has a token service, {origin}, that responds with {response.status}"
+            predicate = f"has a token service, {origin}, that responds with {response.status}"
+            if may_pass(response.status):
+                return Problem(predicate, "see its log, then run again", transient=True)
+            return Problem(predicate, "" if response.status in (401, 403) else _CONFIGURATION)
         token = _token(response.body)
         if not token:
-            return f"has a token service, {origin}, whose response holds no token"
+            return Problem(f"has a token service, {origin}, whose response holds no token", _CONFIGURATION)
         with self._lock:
             self._tokens[scopes] = token
-        return ""
+        return None
 
 
 def _token(body: bytes) -> str:
     try:
         values = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     token = (values.get("token") or values.get("access_token")) if isinstance(values, dict) else ""
     # it becomes part of a header

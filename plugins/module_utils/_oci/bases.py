@@ -12,6 +12,7 @@ import re
 import typing as t
 import zlib
 
+from .._core.content import is_digest
 from .._core.errors import ModelshipError
 from .._core.runner import Context
 from . import bootstrap, descriptors
@@ -207,12 +208,15 @@ def _max_size(options: t.Mapping[str, t.Any]) -> int:
 def _pull(
     repository: t.Any, digest: str, platform: Platform, store: Store, context: Context, max_size: int
 ) -> dict[str, t.Any]:
-    _unused, data, _size = repository.manifest(digest)
+    _unused, data, _type = repository.manifest(digest)
     manifest = _document(data, digest)
     if "manifests" in manifest:
-        _unused, data, _size = repository.manifest(_choose(manifest, platform, digest))
+        _unused, data, _type = repository.manifest(_choose(manifest, platform, digest))
         manifest = _document(data, digest)
+    if not descriptors.is_descriptor(manifest.get("config")):
+        raise _no_image(digest)
     config = _document(repository.blob_json(manifest["config"]["digest"]), digest)
+    _check_image(manifest, config, platform, digest)
     for number, entry in enumerate(manifest["layers"], 1):
         target = store.blob(entry["digest"])
         if not checked_blob(target, entry["digest"], entry["size"]):
@@ -221,57 +225,94 @@ def _pull(
                 entry["digest"], entry["size"], target,
                 lambda done, text=text, size=entry["size"]: context.progress.live(f"{text} {done / size:.0%}", at_most_every=0.2),
             )  # fmt: skip
-    return _described(manifest, config, store, platform, max_size)
+    return _described(manifest, config, store, max_size)
 
 
 def _document(data: bytes, digest: str) -> dict[str, t.Any]:
     try:
         document = json.loads(data)
-    except ValueError as exc:
-        raise ModelshipError(f"{digest} is not a manifest of an image: name another base", kind="base") from exc
+    except (ValueError, RecursionError) as exc:
+        raise _no_image(digest) from exc
     if not isinstance(document, dict):
-        raise ModelshipError(f"{digest} is not a manifest of an image: name another base", kind="base")
+        raise _no_image(digest)
     return document
 
 
+def _no_image(digest: str) -> ModelshipError:
+    return ModelshipError(f"{digest} is not a manifest of an image: name another base", kind="base")
+
+
 def _choose(index: dict[str, t.Any], platform: Platform, digest: str) -> str:
-    entries = index.get("manifests") or []
+    found = index.get("manifests")
+    entries = [entry for entry in found if descriptors.is_descriptor(entry)] if isinstance(found, list) else []
     for entry in entries:
         if platform.matches(entry.get("platform")):
             return str(entry["digest"])
-    offered = sorted({_platform_name(entry.get("platform") or {}) for entry in entries} - {"unknown/unknown"})
+    offered = sorted({_platform_name(entry.get("platform")) for entry in entries} - {"unknown/unknown", ""})
     raise ModelshipError(
         f"the base {digest} has no image for {platform}: it has {', '.join(offered) or 'none'}", kind="base"
     )
 
 
-def _platform_name(document: dict[str, str]) -> str:
-    parts = (document.get("os", ""), document.get("architecture", ""), document.get("variant", ""))
-    return "/".join(part for part in parts if part)
+def _platform_name(document: t.Any) -> str:
+    if not isinstance(document, dict):
+        return ""
+    return "/".join(str(document[key]) for key in ("os", "architecture", "variant") if document.get(key))
 
 
-def _described(
-    manifest: dict[str, t.Any], config: dict[str, t.Any], store: Store, platform: Platform, max_size: int
-) -> dict[str, t.Any]:
-    """Return what the cache remembers of a pulled base, after its layers have been checked against its diff_ids."""
+def _check_image(manifest: dict[str, t.Any], config: dict[str, t.Any], platform: Platform, digest: str) -> None:
+    """Check the documents of a base before its layers are fetched.
+
+    :raises ModelshipError: they are malformed, of another platform, or name layers that cannot be read.
+    """
+    entries = manifest.get("layers")
+    if not isinstance(entries, list) or not all(descriptors.is_descriptor(entry) for entry in entries):
+        raise _no_image(digest)
     if config.get("os") != "linux" or config.get("architecture") != platform.architecture:
         raise ModelshipError(
             f"the base is for {config.get('os')}/{config.get('architecture')}, not for {platform}: set platform, or use "
             "another base",
             kind="base",
         )
-    diff_ids = (config.get("rootfs") or {}).get("diff_ids") or []
-    entries = manifest.get("layers") or []
-    if len(diff_ids) != len(entries):
+    rootfs = config.get("rootfs")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if (
+        not isinstance(diff_ids, list)
+        or len(diff_ids) != len(entries)
+        or not all(isinstance(each, str) and is_digest(each) for each in diff_ids)
+    ):
         raise ModelshipError("the base's configuration does not fit its manifest: use another base", kind="base")
-    layers: list[dict[str, t.Any]] = []
-    for entry, diff_id in zip(entries, diff_ids, strict=True):
-        media_type = descriptors.LAYER_TYPES.get(entry["mediaType"])
-        if media_type is None:
+    if not _are_settings(config.get("config")):
+        raise ModelshipError(
+            "the object 'config' of the base's configuration is malformed: use another base", kind="base"
+        )
+    for entry in entries:
+        if entry["mediaType"] not in descriptors.LAYER_TYPES:
             raise ModelshipError(
                 f"the base has a layer of type {entry['mediaType']}, which is not supported: use a base with gzip layers",
                 kind="base",
             )
+
+
+def _are_settings(value: t.Any) -> bool:
+    """Whether *value* may be the ``config`` object of an image configuration, as far as it is used here."""
+    if value is None:
+        return True
+    if not isinstance(value, dict):
+        return False
+    texts = [value.get(key) or [] for key in ("Env", "Entrypoint", "Cmd")]
+    return (
+        all(isinstance(value.get(key) or {}, dict) for key in ("Labels", "ExposedPorts"))
+        and all(isinstance(value.get(key) or "", str) for key in ("WorkingDir", "StopSignal"))
+        and all(isinstance(each, list) and all(isinstance(item, str) for item in each) for each in texts)
+    )
+
+
+def _described(manifest: dict[str, t.Any], config: dict[str, t.Any], store: Store, max_size: int) -> dict[str, t.Any]:
+    """Return what the cache remembers of a base, after its layers have been checked against its diff_ids."""
+    layers: list[dict[str, t.Any]] = []
+    for entry, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True):
+        media_type = descriptors.LAYER_TYPES[entry["mediaType"]]
         found, size = measure(
             store.blob(entry["digest"]), max_size, sum(layer["uncompressed_size"] for layer in layers)
         )
@@ -302,7 +343,7 @@ def measure(blob: str, limit: int = DEFAULT_MAX_SIZE, used: int = 0) -> tuple[st
                         f"the base unpacks to more than {human(limit)}: use a smaller base, or raise base.max_size",
                         kind="base",
                     )
-    except (OSError, zlib.error) as exc:
+    except (OSError, EOFError, zlib.error) as exc:
         raise ModelshipError(f"the layer {blob} is damaged ({exc}): remove it and run again", kind="base") from exc
     return "sha256:" + seen.hexdigest(), size
 
@@ -310,12 +351,16 @@ def measure(blob: str, limit: int = DEFAULT_MAX_SIZE, used: int = 0) -> tuple[st
 def _gunzipped(stream: t.BinaryIO) -> t.Iterator[bytes]:
     """Yield the content of the gzip file *stream* in pieces of at most 1 MiB; several members are one (RFC 1952)."""
     unpacker = zlib.decompressobj(31)
+    begun = False
     while chunk := stream.read(_CHUNK):
         while chunk:
+            begun = True
             yield unpacker.decompress(chunk, _CHUNK)
             chunk = unpacker.unconsumed_tail or unpacker.unused_data
             if unpacker.eof:
-                unpacker = zlib.decompressobj(31)
+                unpacker, begun = zlib.decompressobj(31), False
+    if begun:
+        raise EOFError("it is cut off")
 
 
 # an image of an OCI layout
@@ -341,9 +386,10 @@ def _of_layout(options: t.Mapping[str, t.Any], store: Store, platform: Platform,
         if context.check:
             base.unknown = f"{path} has not been taken into the cache yet"
             return base
+        _check_image(image.manifest, image.config, platform, digest)
         for entry in image.manifest["layers"]:
             store.adopt(layout.blob(entry["digest"]), entry["digest"], entry["size"])
-        known = _described(image.manifest, image.config, store, platform, _max_size(options))
+        known = _described(image.manifest, image.config, store, _max_size(options))
         store.save("images", key, known)
         layers = [Layer(**values) for values in known["layers"]]
     if known is None:

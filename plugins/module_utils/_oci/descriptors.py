@@ -99,6 +99,7 @@ def is_descriptor(value: t.Any) -> bool:
     return (
         isinstance(value, dict)
         and isinstance(value.get("digest"), str)
-        and isinstance(value.get("size"), int)
+        and type(value.get("size")) is int
+        and value["size"] >= 0
         and isinstance(value.get("mediaType"), str)
     )

@@ -113,7 +113,9 @@ class Layout:
             manifest = json.loads(manifest_bytes)
             config_bytes = self.document(manifest["config"]["digest"])
             config = json.loads(config_bytes)
-            whole = all(descriptors.is_descriptor(layer) for layer in [*manifest["layers"], manifest["config"]])
+            whole = isinstance(config, dict) and all(
+                descriptors.is_descriptor(layer) for layer in [*manifest["layers"], manifest["config"]]
+            )
         except (ValueError, KeyError, TypeError) as exc:
             raise ModelshipError(
                 f"{digest} in {self.path} is not an image manifest: name the digest of one image", kind="layout"

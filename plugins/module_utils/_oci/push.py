@@ -17,7 +17,7 @@ from .._core.runner import Context, Outcome
 from . import descriptors
 from .descriptors import ROLE
 from .layout import Layout, StoredImage
-from .reference import parse_reference, parse_tag
+from .reference import parse_reference, parse_repository, parse_tag
 from .registry import Repository
 from .report import human
 from .store import checked_blob
@@ -47,6 +47,7 @@ def push_image(parameters: dict[str, t.Any], context: Context) -> Outcome:
             f"repository: '{parameters['repository']}' must have no tag and no digest: tags are the option tags"
         )
     tags = sorted({parse_tag(tag) for tag in parameters.get("tags") or []})
+    mount_from = [parse_repository(name) for name in parameters.get("mount_from") or []]
     layout = Layout(parameters["layout"])
     digest = parameters.get("digest")
     if digest == "" and not context.check:
@@ -70,7 +71,7 @@ def push_image(parameters: dict[str, t.Any], context: Context) -> Outcome:
             reference.name, image, found, tags, context, [f"{exc.message}; so all of the image would be pushed"]
         )
     if not context.check:
-        _send(repository, image, found, layout, context, parameters.get("mount_from") or [])
+        _send(repository, image, found, layout, context, mount_from)
         for tag in tags:
             if found.tags[tag] != image.digest:
                 context.progress.step(f"tag {tag} -> {image.digest[:19]}")

@@ -66,6 +66,18 @@ def parse_reference(text: str) -> Reference:
     return Reference(host, path, tag, digest)
 
 
+def parse_repository(text: str) -> str:
+    """Return *text* if it is a repository's name without its registry, as in ``models/digits``.
+
+    :raises ModelshipError: it is not.
+    """
+    if not _REPOSITORY.fullmatch(text):
+        raise ModelshipError(
+            f"'{text}' is not the name of a repository: give it without host, tag and digest, lower case, as in models/digits"
+        )
+    return text
+
+
 def parse_tag(text: str) -> str:
     """Return *text* if it is a tag.
 

@@ -14,7 +14,7 @@ import time
 import typing as t
 import urllib.parse
 
-from .._core.content import parse_digest, sha256_bytes
+from .._core.content import is_digest, parse_digest, sha256_bytes
 from .._core.errors import ModelshipError
 from .._core.files import explained
 from .._http.connection import Response
@@ -27,6 +27,8 @@ _CHUNK = 1 << 20
 _ANY = frozenset(range(200, 500)) - {301, 302, 303, 307, 308, 408, 425, 429}
 #: Statuses with which registries and their proxies refuse ``HEAD`` where they support ``GET``.
 _NO_HEAD = (400, 405, 501)
+#: Statuses of what was stored: 201 by the specification, but some registries and proxies respond with others.
+_STORED = (200, 201, 202, 204)
 #: The session of an upload is gone or out of step, as after a restart of the registry or a broken connection.
 _SESSION_LOST = (404, 416)
 
@@ -71,9 +73,12 @@ class Repository:
         return f"/v2/{self.name}/{rest}"
 
     def has_blob(self, digest: str, size: int) -> bool:
-        """Return whether the repository has the blob *digest*; ``False`` also where the registry cannot say so."""
+        """Return whether the repository has the blob *digest*; ``False`` also where the registry cannot say so.
+
+        Storage to which a registry redirects may refuse ``HEAD`` with 403, for the URL was signed for ``GET``.
+        """
         response = self.transport.request(
-            "HEAD", self._path(f"blobs/{digest}"), expect=(200, 404, *_NO_HEAD), scope=self._scope
+            "HEAD", self._path(f"blobs/{digest}"), expect=(200, 403, 404, *_NO_HEAD), scope=self._scope
         )
         return response.status == 200 and response.headers.get("Content-Length", str(size)) == str(size)
 
@@ -84,9 +89,11 @@ class Repository:
         response = self.transport.request(
             "HEAD", path, expect=(200, 404, *_NO_HEAD), headers=headers, scope=self._scope
         )
-        digest = response.headers.get("Docker-Content-Digest", "")
-        if response.status == 404 or (response.status == 200 and digest):
-            return digest if response.status == 200 else ""
+        if response.status == 404:
+            return ""
+        digest = response.headers.get("Docker-Content-Digest", "").strip()
+        if response.status == 200 and is_digest(digest):
+            return digest
         try:
             return self.manifest(reference)[0]
         except ModelshipError as exc:
@@ -118,7 +125,7 @@ class Repository:
         """Store the manifest *data* under a digest or tag."""
         path = self._path(f"manifests/{reference}")
         headers = {"Content-Type": media_type}
-        self.transport.request("PUT", path, expect=(201,), headers=headers, body=data, scope=self._scope)
+        self.transport.request("PUT", path, expect=_STORED, headers=headers, body=data, scope=self._scope)
 
     def upload(
         self,
@@ -148,7 +155,7 @@ class Repository:
                 response = self.transport.request(
                     "PUT",
                     url,
-                    expect=(201,) if final else (201, *_SESSION_LOST),
+                    expect=_STORED if final else (*_STORED, *_SESSION_LOST),
                     headers={"Content-Type": "application/octet-stream"},
                     body=FileBody(path, size, report),
                     scope=self._scope,
@@ -159,7 +166,7 @@ class Repository:
                 if final or exc.kind != "registry_unreachable":
                     raise
                 continue
-            if response.status == 201:
+            if response.status in _STORED:
                 break
         return True
 
@@ -205,6 +212,11 @@ class Repository:
                     with explained(temporary):
                         stream.write(chunk)
                     done += len(chunk)
+                    if done > size:
+                        raise ModelshipError(
+                            f"the registry {self.transport.host} gives more than the {size} bytes of {digest}",
+                            kind="hash_mismatch",
+                        )
                     if report is not None:
                         report(done)
             if done != size:

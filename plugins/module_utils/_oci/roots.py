@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import re
 import shutil
 import stat
 import tarfile
 import typing as t
+import zlib
 
 from .._core.errors import ModelshipError
 from .._core.files import explained, new_folder
@@ -21,6 +23,21 @@ from .store import Store, content_key
 
 #: Paths that a base may unpack to.
 MAX_ENTRIES = 2_000_000
+#: Errors of the system for names and links that a layer has and no file system can hold.
+_MALFORMED = frozenset(
+    {
+        errno.ENOENT,
+        errno.EPERM,
+        errno.EINVAL,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EMLINK,
+    }
+)
+#: Characters of a layer's path in messages.
+_SHOWN = 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,20 +129,31 @@ def unpack(blob: str, root: str, budget: Budget | None = None) -> None:
     inside *root* would follow them, so that nothing is written outside. Source: OCI image specification 1.1, ``layer.md``.
 
     :param budget: shared by all layers of a base; by default the layer has one of its own.
-    :raises ModelshipError: the blob is not a tar archive, a whiteout is malformed, or it has more paths than *budget* allows.
+    :raises ModelshipError: the blob is not a tar archive, plain or gzip, an entry of it is malformed or sparse, or it has more
+        paths than *budget* allows.
     """
     real_root = os.path.realpath(root)
     budget = budget or Budget()
+    written: set[str] = set()
     with explained(root):
         try:
-            with tarfile.open(blob, "r:*") as archive:
+            with _opened(blob) as archive:
                 for member in archive:
                     budget.spend(blob)
-                    _unpack_member(archive, member, real_root)
-        except tarfile.TarError as exc:
+                    _unpack_member(archive, member, real_root, written)
+        # besides its own errors, tarfile raises these for malformed headers and for what ends early
+        except (tarfile.TarError, ValueError, EOFError, zlib.error) as exc:
+            reason = " ".join(str(exc).split())
             raise ModelshipError(
-                f"the base layer {blob} is not a tar archive ({exc}): use another base", kind="base"
+                f"the base layer {blob} is not a tar archive ({reason}): use another base", kind="base"
             ) from exc
+
+
+def _opened(blob: str) -> tarfile.TarFile:
+    """Open the archive *blob*, plain or gzip; other compressions could unpack to more than was measured of it."""
+    with open(blob, "rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    return tarfile.open(blob, "r:gz") if packed else tarfile.open(blob, "r:")
 
 
 def resolve(root: str, path: str) -> str:
@@ -144,7 +172,9 @@ def resolve(root: str, path: str) -> str:
             target = os.readlink(current)
             parts = [each for each in target.split("/") if each not in ("", ".")] + parts
             current = root if target.startswith("/") else os.path.dirname(current)
-    raise ModelshipError(f"the base's path '{path}' is a loop of symbolic links: use another base", kind="base")
+    raise ModelshipError(
+        f"the base's path '{path[:_SHOWN]}' is a loop of symbolic links, or too deep: use another base", kind="base"
+    )
 
 
 def _inside(root: str, name: str) -> str:
@@ -166,7 +196,31 @@ def _whiteout(name: str, member: str) -> str:
     return deleted
 
 
-def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, root: str) -> None:
+def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, root: str, written: set[str]) -> None:
+    """Unpack *member* below *root*.
+
+    :param written: paths of this layer so far with their directories; its own whiteouts do not hide them.
+    """
+    try:
+        _unpack_entry(archive, member, root, written)
+    except OSError as exc:
+        if exc.errno not in _MALFORMED:
+            raise
+        named = f", a link to '{member.linkname[:_SHOWN]}'," if member.linkname else ""
+        raise ModelshipError(
+            f"the base layer's entry '{member.name[:_SHOWN]}'{named} cannot be unpacked ({(exc.strerror or '').lower()}): "
+            "use another base",
+            kind="base",
+        ) from exc
+
+
+def _unpack_entry(archive: tarfile.TarFile, member: tarfile.TarInfo, root: str, written: set[str]) -> None:
+    if member.sparse is not None:
+        raise ModelshipError(
+            f"the base layer's entry '{member.name[:_SHOWN]}' is a sparse file of {member.size:,} bytes, which images must not "
+            "hold: use another base",
+            kind="base",
+        )
     path = _inside(root, member.name)
     if path.rstrip("/") == root or member.ischr() or member.isblk() or member.isfifo():
         return
@@ -174,12 +228,14 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, root: str)
     _make_directories(root, folder)
     if name == ".wh..wh..opq":
         for other in os.listdir(folder):
-            _remove(os.path.join(folder, other))
-    elif name.startswith(".wh..wh."):
+            _hide(os.path.join(folder, other), written)
+        return
+    if name.startswith(".wh..wh."):
         return  # reserved for the storage driver that wrote the layer (AUFS)
-    elif name.startswith(".wh."):
-        _remove(os.path.join(folder, _whiteout(name, member.name)))
-    elif member.isdir():
+    if name.startswith(".wh."):
+        _hide(os.path.join(folder, _whiteout(name, member.name)), written)
+        return
+    if member.isdir():
         if os.path.islink(path) or not os.path.isdir(path):
             _remove(path)
             os.mkdir(path)
@@ -197,6 +253,18 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, root: str)
             with source, open(path, "wb") as stream:
                 shutil.copyfileobj(source, stream, 1 << 20)
             os.chmod(path, member.mode & 0o777 | 0o400)
+    while path != root and path not in written:
+        written.add(path)
+        path = os.path.dirname(path)
+
+
+def _hide(path: str, written: set[str]) -> None:
+    """Remove *path* as far as it is of lower layers, which a whiteout hides wherever it stands in its own layer."""
+    if path not in written:
+        _remove(path)
+    elif os.path.isdir(path) and not os.path.islink(path):
+        for name in os.listdir(path):
+            _hide(os.path.join(path, name), written)
 
 
 def _make_directories(root: str, folder: str) -> None:

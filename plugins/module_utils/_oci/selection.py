@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import re
 import tempfile
 import typing as t
 
 from .._core.errors import ModelshipError
 from .._core.runner import Context
-from .apt import Apt, Package, host_suite, named_suites, require_tools
+from .apt import Apt, Package, host_suite, is_source_line, named_suites, require_tools, suite_of_line
 from .platforms import Platform
 from .store import Store, content_key
 from .suites import default_suite, known_suites, stable_suites, support_warning
@@ -63,6 +62,10 @@ class Selection:
         self._suite: str = options.get("suite") or ""
         self._given: list[t.Any] = options.get("lock") or []
         self._max_age: int | None = options.get("max_age")
+        if self._max_age is not None and self._max_age < 0:
+            raise ModelshipError(
+                f"base.bootstrap.max_age: {self._max_age} is not a number of days: it must be at least 0"
+            )
         self._packages = packages
         self._omit = omit
         self._platform = platform
@@ -130,8 +133,8 @@ class Selection:
 
     def _default_suite(self, refresh: bool) -> str:
         """Return Debian's current stable suite as far as the apt sources offer it; empty where check mode cannot know it."""
-        if self._mirror and self._mirror.startswith("deb "):
-            return re.sub(r"\[[^\]]*\]", "", self._mirror).split()[2]
+        if self._mirror and is_source_line(self._mirror):
+            return suite_of_line(self._mirror)
         named = [] if self._mirror else named_suites()
         key = content_key(mirror=self._mirror, named=named)
         known = self._store.record("suites", key)

@@ -90,9 +90,12 @@ class Store:
             return None
 
     def age(self, kind: str, key: str) -> float:
-        """Return how long ago the record *key* of *kind* was written, in seconds; 0 where it is absent."""
+        """Return how long ago the record *key* of *kind* was written, in seconds; 0 where it is absent.
+
+        A record of the future, which a wrong clock leaves, counts as that old: it would otherwise stay young until then.
+        """
         with contextlib.suppress(OSError):
-            return max(0.0, time.time() - os.stat(self._record_path(kind, key)).st_mtime)
+            return abs(time.time() - os.stat(self._record_path(kind, key)).st_mtime)
         return 0.0
 
     def save(self, kind: str, key: str, value: t.Any) -> None:

@@ -26,11 +26,13 @@ from .._http.connection import Connection, ConnectionFailedError, Response, targ
 from .._http.errors import Advice, ProxyRefusedError, explain, is_closed, is_permanent
 from .._http.origin import Origin, is_loopback, parse_origin, resolve
 from .._http.proxy import find_proxy
-from .authorization import Authorization
+from .authorization import Authorization, Problem
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_HOPS = 8
 _CHUNK = 1 << 20
+#: Bytes of a manifest, a configuration, a token or an error; registries refuse manifests of more than 4 MiB.
+_MOST_DOCUMENT = 16 << 20
 _ADVICE = Advice(
     certificate="give its CA as ca_path",
     plain="set plain_http: true, or use its TLS port",
@@ -108,12 +110,12 @@ class _Refused:
     """A response that was not expected.
 
     :param sent: scheme of the ``Authorization`` that was sent, or empty.
-    :param problem: why the challenge could not be met, or empty.
+    :param problem: why the challenge could not be met, or ``None``.
     """
 
     response: Response
     sent: str
-    problem: str
+    problem: Problem | None
 
 
 class Transport:
@@ -188,7 +190,8 @@ class Transport:
 
     def _follow(self, request: _Request, url: str, scopes: tuple[str, ...]) -> Response | _Refused:
         """Send *request*, follow redirects, and meet one challenge."""
-        met, problem = False, ""
+        met = False
+        refusal: Problem | None = None
         for _hop in range(_MOST_HOPS):
             ours = parse_origin(url) == self.origin
             sent = self._authorization.header(scopes) if ours else ""
@@ -197,13 +200,13 @@ class Transport:
                 return response
             if response.status == 401 and ours and not met:
                 met = True
-                retried, problem = self._authorization.meet(response, scopes, sent)
+                retried, refusal = self._authorization.meet(response, scopes, sent)
                 if retried:
                     continue
             if response.status in request.expect:
                 return response
             if response.status not in _REDIRECTS or not response.headers.get("Location"):
-                return _Refused(response, sent.partition(" ")[0], problem)
+                return _Refused(response, sent.partition(" ")[0], refusal)
             url, request = self.location(response), _redirected(request, response.status)
         raise ModelshipError(f"the registry {self.host} redirects without end", kind="registry")
 
@@ -256,13 +259,28 @@ class Transport:
             try:
                 response = connection.ask(request.method, target_of(url), data, headers)
                 sink = request.sink if response.status in request.expect else None
-                content = (sink or http.client.HTTPResponse.read)(response)
+                content = (sink or self._document)(response)
             except (OSError, http.client.HTTPException, ProxyRefusedError) as exc:
                 connection.close()
                 raise ConnectionFailedError(exc, connection.origin, connection.proxy) from exc
+            except ModelshipError:
+                connection.close()  # the rest of the response is still to come
+                raise
         if response.will_close:
             connection.close()
         return Response(url, response.status, response.headers, content)
+
+    def _document(self, response: http.client.HTTPResponse) -> bytes:
+        """Read a body that is not a layer."""
+        content = response.read(_MOST_DOCUMENT + 1)
+        if len(content) > _MOST_DOCUMENT:
+            raise ModelshipError(
+                f"the registry {self.host} responds with a document of more than {_MOST_DOCUMENT >> 20} MiB: check host and port",
+                kind="registry",
+            )
+        if response.length:  # a bounded read returns what came, without a complaint
+            raise http.client.IncompleteRead(content, response.length)
+        return content
 
     def _connection(self, origin: Origin) -> Connection:
         connections: dict[Origin, Connection] = self._local.__dict__.setdefault("connections", {})
@@ -346,7 +364,8 @@ class Transport:
             )
         if status in (401, 403):
             predicate, advice = self._denial(refused, path)
-            return ModelshipError(f"{named} {predicate}{said}: {advice}", kind="registry_auth")
+            kind = "registry_unreachable" if refused.problem and refused.problem.transient else "registry_auth"
+            return ModelshipError(f"{named} {predicate}{said}: {advice}", kind=kind)
         if status == 413:
             text = f"{named} refuses a request of that size (413 on {method} {path}{said}): raise its limit"
             return ModelshipError(f"{text}, or that of a proxy before it", kind="registry")
@@ -380,7 +399,8 @@ class Transport:
                 advice += f", with plain_http: {str(origin.scheme == 'http').lower()}"
             return predicate, advice
         if status == 401 and refused.problem:
-            return refused.problem, "check username and password" if user else "give username and password"
+            credentials = "check username and password" if user else "give username and password"
+            return refused.problem.predicate, refused.problem.advice or credentials
         if status == 403 and not refused.sent:
             return f"denies access to {path} without asking for credentials", "check the names of host and repository"
         if not user:
@@ -404,7 +424,7 @@ def _redirected(request: _Request, status: int) -> _Request:
 
 def _message(response: Response) -> str:
     """Return what a registry's error says, on one line."""
-    with contextlib.suppress(ValueError, KeyError, IndexError, TypeError, AttributeError):
+    with contextlib.suppress(ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         error = json.loads(response.body)["errors"][0]
         return " ".join(str(error.get("message") or error["code"]).split())[:300]
     return ""

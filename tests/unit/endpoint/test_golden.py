@@ -179,8 +179,8 @@ def test_a_binary_golden_set_that_is_cut_off_is_refused(cut: int) -> None:
 
 def test_large_samples_are_sent_as_binary_tensors_and_small_ones_as_json() -> None:
     small, large = (goldens.parse_golden(_binary(1, size), "golden.safetensors") for size in (4, 224 * 224 * 3))
-    assert not goldens.is_large(small)
-    assert goldens.is_large(large)
+    assert not goldens.wants_binary(small)
+    assert goldens.wants_binary(large)
     call = goldens.call_for(large, 0, "v2", "m", large.datatypes, binary=True)
     body, length = call.body or b"", int(call.headers["inference-header-content-length"])
     header = json.loads(body[:length])
@@ -250,3 +250,119 @@ def test_numbers_of_each_data_type(datatype: str, dtype: str) -> None:
 
 def test_bfloat16_is_the_upper_half_of_a_float() -> None:
     assert list(numbers("BF16", bytes.fromhex("803f00c0"))) == [1.0, -2.0]
+
+
+def encoded(header: t.Any, content: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + content
+
+
+def entry(shape: t.Any, begin: t.Any, end: t.Any, dtype: t.Any = "F32") -> dict[str, t.Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "words"),
+    [
+        (entry([1, 2], 0, 8), entry([1, 2], 0, 8), "overlap"),
+        (entry([1, 1], 0, 4), entry([1, 2], 8, 16), "belong to none"),
+        (entry([1, 1], 0, 4), entry([1, 2], 4, 12), "belong to none"),
+        (entry([1, 2], 0, 8), entry([1, 2], 8, 24), "outside of the file"),
+        (entry([2**62, 4], 0, 0), entry([1, 4], 0, 16), "size of its shape"),
+        (entry([-1, -2], 0, 8), entry([1, 2], 8, 16), "size of its shape"),
+        (entry("12", 0, 8), entry([1, 2], 8, 16), "not integers"),
+        (entry([1.5, 2], 0, 8), entry([1, 2], 8, 16), "not integers"),
+        (entry([1, True], 0, 4), entry([1, 3], 4, 16), "not integers"),
+        (entry([1, 2], 0, float("inf")), entry([1, 2], 8, 16), "not integers"),
+        (entry([], 0, 4), entry([1, 3], 4, 16), "sample axis"),
+        (entry([10**12, 0], 0, 0), entry([1, 4], 0, 16), "1000000000000 samples"),
+        (entry([1, 2], 0, 8, "STRING"), entry([1, 2], 8, 16), "'STRING', which is not supported"),
+        (entry([1, 2], 0, 8, ["F32"]), entry([1, 2], 8, 16), "malformed"),
+    ],
+)
+def test_a_binary_golden_set_with_a_malformed_header_is_refused(inputs: t.Any, outputs: t.Any, words: str) -> None:
+    with pytest.raises(ModelshipError) as caught:
+        goldens.parse_golden(encoded({"inputs/x": inputs, "outputs/y": outputs}, bytes(16)), "golden.safetensors")
+    assert caught.value.message.startswith("golden.safetensors is not a golden set")
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize("absolute", [float("nan"), float("inf"), -1, 10**400, "much", None])
+def test_a_tolerance_that_is_no_finite_distance_is_refused(absolute: t.Any) -> None:
+    with pytest.raises(ModelshipError, match="tolerance"):
+        goldens.parse_golden(json.dumps({**GOLDEN, "tolerance": {"absolute": absolute}}).encode(), "golden.json")
+
+
+@pytest.mark.parametrize("value", [b"9" * 400, b"[" * 900 + b"]" * 900, b"NaN", b'"a"'])
+def test_values_that_are_no_numbers_are_refused_in_golden_sets_and_reported_in_responses(value: bytes) -> None:
+    with pytest.raises(ModelshipError, match="is not a golden set"):
+        goldens.parse_golden(b'{"inputs":{"x":[' + value + b']},"outputs":{"y":[[1]]}}', "golden.json")
+    body = b'{"outputs":[{"name":"p","shape":[1,2],"datatype":"FP32","data":[1,' + value + b"]}]}"
+    assert [item.reason for item in goldens.compare(parsed(), 0, answer(body), "v2")[0]] == ["no usable answer"]
+
+
+def regression(*outputs: float) -> goldens.Golden:
+    """A golden set without classes, with one sample."""
+    values: t.Any = np.array([outputs], np.float32)
+    return goldens.parse_golden(GoldenSet({"x": values}, {"p": values}, {"absolute": 0.05}).encode(), "golden")
+
+
+def binary(*outputs: float, **changes: t.Any) -> Answer:
+    content = np.array(outputs, "<f4").tobytes()
+    output = {
+        "name": "p",
+        "shape": [1, len(outputs)],
+        "datatype": "FP32",
+        "parameters": {"binary_data_size": len(content)},
+    }
+    text = json.dumps({"outputs": [output | changes]}).encode()
+    return Answer(200, {goldens.HEADER_LENGTH: str(len(text))}, text + content)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_binary_response_of_nan_or_infinity_differs_from_numbers(wrong: float, place: int) -> None:
+    got = [1.0, 2.0]
+    got[place] = wrong
+    mismatches, worst = goldens.compare(regression(1.0, 2.0), 0, binary(*got), "v2")
+    assert ([item.reason for item in mismatches], worst) == (["differs by more than 0.05"], float("inf"))
+    assert mismatches[0].max_abs_difference is None  # JSON has no infinity
+
+
+def test_nan_and_infinity_of_a_golden_set_equal_themselves_alone() -> None:
+    golden = regression(float("nan"), float("inf"))
+    assert goldens.compare(golden, 0, binary(float("nan"), float("inf")), "v2") == ([], 0.0)
+    for got in ((1.0, float("inf")), (float("nan"), float("-inf")), (float("nan"), 3e38)):
+        assert len(goldens.compare(golden, 0, binary(*got), "v2")[0]) == 1
+
+
+def test_samples_with_nan_are_sent_as_binary_tensors_or_refused() -> None:
+    golden = regression(float("nan"), 1.0)
+    assert goldens.wants_binary(golden)
+    with pytest.raises(ModelshipError, match="sample 0 holds NaN or infinity"):
+        goldens.call_for(golden, 0, "v2", "m", golden.datatypes)
+    assert goldens.call_for(golden, 0, "v2", "m", golden.datatypes, binary=True).body
+
+
+@pytest.mark.parametrize(
+    "got",
+    [
+        binary(1.0, 2.0, parameters="x"),
+        binary(1.0, 2.0, parameters={"binary_data_size": -8}),
+        binary(1.0, 2.0, parameters={"binary_data_size": True}),
+        binary(1.0, 2.0, name=["p"]),
+        binary(1.0, 2.0, shape=5),
+        binary(1.0, 2.0, datatype="BYTES"),
+        Answer(200, {goldens.HEADER_LENGTH: "\u00b2"}, b"{}"),
+        Answer(200, {goldens.HEADER_LENGTH: "9" * 5000}, b"{}"),
+    ],
+)
+def test_malformed_binary_responses_are_mismatches(got: Answer) -> None:
+    mismatches, _worst = goldens.compare(regression(1.0, 2.0), 0, got, "v2")
+    assert [item.reason for item in mismatches] == ["no usable answer"]
+
+
+@pytest.mark.parametrize("result", [b"Infinity", b"NaN", b"9" * 400, b"1.5"])
+def test_a_result_of_predict_that_is_no_class_is_a_mismatch(result: bytes) -> None:
+    mismatches, _worst = goldens.compare(parsed(), 0, answer(b'{"result": ' + result + b"}"), "predict")
+    assert [item.reason for item in mismatches] == ["no usable answer"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import socket
@@ -15,6 +16,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context, Outcome
+from ansible_collections.modelship.core.plugins.module_utils._endpoint import golden as goldens
+from ansible_collections.modelship.core.plugins.module_utils._endpoint.http import Client
 from ansible_collections.modelship.core.plugins.module_utils._endpoint.options import OPTIONS, examine
 from ansible_collections.modelship.core.plugins.module_utils._endpoint.verify import percentile
 
@@ -40,6 +43,7 @@ class Endpoint:
     requests: int = 0
     connections: int = 0
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    paths: list[str] = dataclasses.field(default_factory=list)
 
 
 @pytest.fixture
@@ -55,6 +59,7 @@ def endpoint() -> t.Iterator[Endpoint]:
             super().setup()
 
         def do_GET(self) -> None:
+            state.paths.append(self.path)
             if self.path == "/v2/health/ready":
                 self._send(state.ready, b'{"ready": true}')
             elif self.path == "/v2/models/m":
@@ -225,3 +230,25 @@ def test_v2_needs_a_name(endpoint: Endpoint, golden: str) -> None:
 def test_percentiles_are_nearest_rank() -> None:
     values = [5.0, 1.0, 4.0, 2.0, 3.0]
     assert [percentile(values, percent) for percent in (1, 50, 90, 99)] == [1.0, 3.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize("value", ["s3cret\n", "s3cret\r\nx: y", "s3cret\0", "s3cret\u20ac"])
+def test_a_header_that_cannot_be_sent_is_reported_at_once_without_its_value(endpoint: Endpoint, value: str) -> None:
+    with pytest.raises(ModelshipError) as caught:
+        Client(endpoint.url, headers={"x-api-key": value})
+    assert "the header x-api-key cannot be sent" in caught.value.message
+    assert "s3cret" not in caught.value.message
+    with pytest.raises(ModelshipError, match="'x key' is not the name of a header"):
+        Client(endpoint.url, headers={"x key": "a"})
+
+
+def test_names_and_prefixes_of_any_characters_are_sent_escaped(endpoint: Endpoint) -> None:
+    with contextlib.closing(Client(endpoint.url + "/pre fix/\xfc%20")) as client:
+        client.request("GET", goldens.model_path("my/mod\xe8l ?"))
+    assert endpoint.paths[-1] == "/pre%20fix/%C3%BC%20/v2/models/my%2Fmod%C3%A8l%20%3F"
+
+
+@pytest.mark.parametrize("url", ["http:// h/", "http://a\x1fb/", "http://a..b/"])
+def test_a_url_whose_host_is_malformed_is_refused(url: str) -> None:
+    with pytest.raises(ModelshipError, match="is not an HTTP URL: its host is malformed"):
+        Client(url)

@@ -150,6 +150,7 @@ def test_a_proxy_that_is_down_is_named(
         ("registry.example", "REGISTRY.example.", True),
         ("registry.example", ".example", True),
         ("registry.example", "*.example", True),
+        ("10.1.2.3", "2.3, .3, 1.2.3", False),
         ("registry.example", "example:5000", True),
         ("registry.example", "other registry.example", True),
         ("registry.example", "*", True),
@@ -206,7 +207,10 @@ def _connecting(host: str, port: int) -> t.Callable[..., t.Any]:
     ("url", "words"),
     [
         ("https://proxy.example:3128", "the proxy https://proxy.example cannot be used: it must be http://host:port"),
-        ("http://ann:s3cret/1@proxy:3128", r"the proxy's URL is wrong \(its port is not a number"),
+        (
+            "http://ann:s3cret/1@proxy:3128",
+            r"the proxy's URL is wrong \(its port is not a number.*write / \? # as %2F %3F %23",
+        ),
         ("http://ann:s3cret@proxy:port", r"the proxy's URL is wrong \(its port is not a number"),
         ("http://[::1", r"the proxy's URL is wrong"),
         ("socks4://proxy.example", "the proxy socks4://proxy.example cannot be used"),

@@ -19,7 +19,9 @@ from ansible_collections.modelship.core.plugins.module_utils._oci.apt import (
     deb_path,
     host_sources,
     is_cached,
+    is_source_line,
     named_suites,
+    suite_of_line,
 )
 from ansible_collections.modelship.core.plugins.module_utils._oci.bases import facts_of_packages
 from ansible_collections.modelship.core.plugins.module_utils._oci.bootstrap import DEFAULT_EXCLUDES, base_layer
@@ -172,3 +174,56 @@ def test_facts_follow_from_the_packages() -> None:
     facts = facts_of_packages(lock)
     assert facts == Facts("/usr/bin/python3.11", "3.11", "glibc", "2.36")
     assert facts_of_packages(lock[:1]).python == ""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("Suites: trixie trixie-updates", "Suites:\n trixie\n trixie-updates"),
+        ("Suites: trixie trixie-updates", "Suites: trixie\n\ttrixie-updates"),
+        ("Suites", "suites"),
+        ("Types: deb", "TYPES: deb deb-src"),
+        ("\n", "\r\n"),
+    ],
+)
+def test_sources_are_read_however_deb822_writes_them(tmp_path: Path, changes: tuple[str, str]) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    text = "Types: deb\nURIs: http://m/debian\nSuites: trixie trixie-updates\nComponents: main\n"
+    (tmp_path / "sources.list.d/debian.sources").write_text(text.replace(*changes), newline="")
+    assert host_sources("trixie", str(tmp_path))["host.sources"] == text
+
+
+@pytest.mark.parametrize("value", ["no", "FALSE", "0", "off"])
+def test_sources_that_are_off_are_left_out(tmp_path: Path, value: str) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    text = f"Types: deb\nURIs: http://m/debian\nSuites: trixie\nComponents: main\nEnabled: {value}\n"
+    (tmp_path / "sources.list.d/debian.sources").write_text(text)
+    assert named_suites(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("mirror", "suite"),
+    [("deb http://m trixie main", "trixie"), ("deb\t[arch=amd64 trusted=yes] file:/m sid main", "sid")],
+)
+def test_the_suite_of_a_mirror_given_as_a_line(mirror: str, suite: str) -> None:
+    assert is_source_line(mirror)
+    assert suite_of_line(mirror) == suite
+
+
+@pytest.mark.parametrize("mirror", ["deb", "deb http://m", "deb [trusted=yes] http://m"])
+def test_a_mirror_without_a_suite_is_refused(mirror: str) -> None:
+    with pytest.raises(ModelshipError, match=r"base\.bootstrap\.mirror: 'deb"):
+        suite_of_line(mirror)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"name": "-oAPT::Update::Pre-Invoke::"}, {"name": "../x"}, {"version": "1 2"}, {"version": "-1"}, {"name": 5}],
+)
+def test_a_lock_cannot_give_apt_options(changes: dict[str, str]) -> None:
+    entry = {"name": "libc6", "version": "2:2.41-12+deb13u1", "sha256": "a" * 64}
+    assert Package.parse(entry).name == "libc6"
+    with pytest.raises(
+        ModelshipError, match=r"base\.bootstrap\.lock: '.*' is not the (name|version) of a Debian package"
+    ):
+        Package.parse(entry | changes)

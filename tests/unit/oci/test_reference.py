@@ -6,7 +6,11 @@ import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._oci.platforms import parse_platform
-from ansible_collections.modelship.core.plugins.module_utils._oci.reference import parse_reference, parse_tag
+from ansible_collections.modelship.core.plugins.module_utils._oci.reference import (
+    parse_reference,
+    parse_repository,
+    parse_tag,
+)
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -57,3 +61,12 @@ def test_platforms() -> None:
     assert not platform.matches({"os": "linux", "architecture": "arm64", "variant": "v9"})
     assert not platform.matches({"os": "linux", "architecture": "amd64"})
     assert parse_platform("linux/arm64").matches({"os": "linux", "architecture": "arm64", "variant": "v8"})
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "host:5000/digits", "digits:v1", "Digits", "digits@sha256:" + "a" * 64, "/digits"]
+)
+def test_what_is_not_the_name_of_a_repository_is_refused(name: str) -> None:
+    assert parse_repository("models/digits") == "models/digits"
+    with pytest.raises(ModelshipError, match="is not the name of a repository"):
+        parse_repository(name)

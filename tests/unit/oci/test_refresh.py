@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Outcome
+from ansible_collections.modelship.core.plugins.module_utils._oci import apt
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, ("apt-get", "dpkg-deb"))), reason="NOT TESTED: apt and dpkg-deb are not on this host"
@@ -122,6 +123,11 @@ def test_a_declared_age_decides_when_packages_are_resolved_again(
     assert versions(base.build(max_age=7)) == [expected]
 
 
+def test_an_age_below_0_is_refused(base: Base) -> None:
+    with pytest.raises(ModelshipError, match=r"base\.bootstrap\.max_age: -1 is not a number of days"):
+        base.build(max_age=-1)
+
+
 def test_a_refresh_by_age_is_put_off_where_the_mirror_does_not_respond(base: Base, repository: Repository) -> None:
     first = base.build(max_age=7)
     base.age(8)
@@ -132,6 +138,26 @@ def test_a_refresh_by_age_is_put_off_where_the_mirror_does_not_respond(base: Bas
     assert any("using the packages that were resolved 8 days ago" in warning for warning in later.warnings)
     with pytest.raises(ModelshipError, match="mirror does not answer"):
         base.build(refresh=True)
+
+
+def test_a_record_of_the_future_is_refreshed(base: Base, repository: Repository) -> None:
+    base.build(max_age=7)
+    repository.publish("1.1")
+    base.age(-400)
+    assert versions(base.build(max_age=7)) == ["1.1"]
+    assert versions(base.build(max_age=7)) == ["1.1"]
+
+
+@pytest.mark.parametrize(
+    "said", ["is not valid yet (invalid for another 9d 23h 59min 7s).", "is expired (invalid since 8d 0h 0min 1s)."]
+)
+def test_an_index_that_does_not_fit_the_clock_puts_a_refresh_by_age_off(said: str) -> None:
+    # apt's own words; a host's settings may switch the check off, so that a real repository proves nothing here
+    failure = apt._failure(
+        f"E: Release file for http://mirror/InRelease {said} Updates for this repository will not be applied."
+    )
+    assert failure.kind == "network"
+    assert "does not fit this host's clock" in failure.message
 
 
 def test_old_packages_are_warned_of(base: Base) -> None:

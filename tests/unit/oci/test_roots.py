@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import tarfile
 import tracemalloc
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -133,6 +136,98 @@ def test_a_layer_that_unpacks_to_more_than_the_limit_is_refused(tmp_path: Path) 
     with pytest.raises(ModelshipError, match="unpacks to more than"):
         measure(str(bomb), 100_000_000, used=50_000_000)
     assert measure(str(bomb), 100_000_000)[1] == 64 << 20
+
+
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(bytes(100_000))[:50], gzip.compress(b"")[:10]], ids=["data", "header"]
+)
+def test_a_layer_that_is_cut_off_is_refused(tmp_path: Path, packed: bytes) -> None:
+    (tmp_path / "blob").write_bytes(packed)
+    with pytest.raises(ModelshipError, match=r"is damaged \(it is cut off\)"):
+        measure(str(tmp_path / "blob"))
+
+
+def test_an_archive_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    plain = Path(layer(tmp_path / "plain", ("noise", os.urandom(100_000)))).read_bytes()
+    (tmp_path / "blob").write_bytes(gzip.compress(plain)[:50_000])
+    (tmp_path / "root").mkdir()
+    with pytest.raises(ModelshipError, match="is not a tar archive"):
+        unpack(str(tmp_path / "blob"), str(tmp_path / "root"))
+
+
+@pytest.mark.parametrize("compress", [lzma.compress, bz2.compress])
+def test_an_archive_that_unpacks_to_more_than_was_measured_is_refused(
+    tmp_path: Path, compress: t.Callable[[bytes], bytes]
+) -> None:
+    plain = Path(layer(tmp_path / "plain", ("zeros", bytes(1 << 20)))).read_bytes()
+    (tmp_path / "blob").write_bytes(compress(plain))
+    assert measure(str(tmp_path / "blob"))[1] < 1 << 16
+    (tmp_path / "root").mkdir()
+    with pytest.raises(ModelshipError, match="is not a tar archive"):
+        unpack(str(tmp_path / "blob"), str(tmp_path / "root"))
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def sparse(path: Path, **headers: str) -> str:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("holes")
+        info.size, info.pax_headers = 512, {f"GNU.sparse.{name}": value for name, value in headers.items()}
+        archive.addfile(info, io.BytesIO(bytes(512)))
+    return str(path)
+
+
+def test_a_sparse_file_is_refused_before_anything_of_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    blob = sparse(tmp_path / "1", map=f"0,512,{1 << 45},0", size=str(1 << 45))
+    with pytest.raises(ModelshipError, match="'holes' is a sparse file of 35,184,372,088,832 bytes"):
+        unpack(blob, str(tmp_path / "root"))
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize("headers", [{"map": "a,b", "size": "x"}, {"major": "1", "minor": "0", "name": "../../x"}])
+def test_a_malformed_sparse_header_is_reported(tmp_path: Path, headers: dict[str, str]) -> None:
+    (tmp_path / "root").mkdir()
+    with pytest.raises(ModelshipError, match="is not a tar archive"):
+        unpack(sparse(tmp_path / "1", **headers), str(tmp_path / "root"))
+
+
+@pytest.mark.parametrize(
+    ("member", "words"),
+    [
+        (("hard", "=> ../secret"), "entry 'hard', a link to '../secret', cannot be unpacked"),
+        (("hard", "=> missing"), "entry 'hard', a link to 'missing', cannot be unpacked"),
+        (("hard", "=> hard"), "entry 'hard', a link to 'hard', cannot be unpacked"),
+        (("hard", "=> ."), "entry 'hard', a link to '.', cannot be unpacked"),
+        (("soft", "-> " + "x" * 5000), "entry 'soft', a link to 'xxx"),
+        (("soft", "-> "), "entry 'soft' cannot be unpacked"),
+        (("x" * 300, b""), "cannot be unpacked (file name too long)"),
+        (("/".join(["d"] * 3000), b""), "too deep"),
+    ],
+)
+def test_an_entry_that_cannot_be_unpacked_is_named(tmp_path: Path, member: tuple[str, str | bytes], words: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "secret").write_bytes(b"untouched")
+    with pytest.raises(ModelshipError) as caught:
+        unpack(layer(tmp_path / "1", member), str(root))
+    assert (caught.value.kind, words in caught.value.message, len(caught.value.message) < 400) == ("base", True, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "root", "secret"]
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_whiteouts_hide_lower_layers_alone_wherever_they_stand(tmp_path: Path, last: bool) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    unpack(layer(tmp_path / "1", ("d/old", b"1"), ("d/sub/old", b"1"), ("e/file", b"1"), ("f/old", b"1")), str(root))
+    files: list[tuple[str, str | bytes]] = [("d/new", b"2"), ("d/sub/new", b"2"), ("e/file", b"2"), ("f/new", b"2")]
+    whiteouts: list[tuple[str, str | bytes]] = [("d/.wh..wh..opq", b""), ("e/.wh.file", b""), (".wh.f", b"")]
+    unpack(layer(tmp_path / "2", *(files + whiteouts if last else whiteouts + files)), str(root))
+    assert {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()} == {
+        "d/new": b"2",
+        "d/sub/new": b"2",
+        "e/file": b"2",
+        "f/new": b"2",
+    }
 
 
 def test_dots_stay_inside(tmp_path: Path) -> None:
