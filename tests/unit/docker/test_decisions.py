@@ -315,6 +315,44 @@ def test_a_published_port_is_named_by_its_container() -> None:
         ports.check_free("192.0.2.1", 5000, [])
 
 
+@pytest.mark.parametrize(
+    ("held", "wanted", "proxied", "free"),
+    [
+        ("0.0.0.0", "::1", False, True),
+        ("0.0.0.0", "::", False, True),
+        ("0.0.0.0", "::", True, False),
+        ("127.0.0.1", "::", True, False),
+        ("::", "127.0.0.1", True, True),
+        ("::", "::1", False, False),
+        ("::1", "127.0.0.1", False, True),
+        ("", "::1", False, False),
+    ],
+)
+def test_ipv4_and_ipv6_are_ports_of_their_own_unless_a_proxy_listens_at_all_addresses(
+    held: str, wanted: str, proxied: bool, free: bool
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    other = {"Names": ["/shop"], "Ports": [{"IP": held, "PublicPort": port}]}
+    if free:
+        ports.check_free(wanted, port, [other], proxied=proxied)
+    else:
+        with pytest.raises(ModelshipError, match="taken by the container shop"):
+            ports.check_free(wanted, port, [other], proxied=proxied)
+
+
+def test_an_ipv4_socket_takes_the_port_of_all_addresses_from_a_proxy_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        ports.check_free("::", port, [])
+        with pytest.raises(ModelshipError, match="is taken by"):
+            ports.check_free("::", port, [], proxied=True)
+        with pytest.raises(ModelshipError, match="is taken by"):
+            ports.check_free("0.0.0.0", port, [], own=["::1"])
+        ports.check_free("0.0.0.0", port, [], own=["127.0.0.1"])
+
+
 def test_an_ended_connection_does_not_take_the_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
