@@ -146,7 +146,9 @@ def lock_directory() -> str:
         else:
             return path
     raise ModelshipError(
-        f"there is no directory for lock files ({'; '.join(reasons)}): correct its owner, or remove it", kind="file"
+        f"there is no directory for lock files ({'; '.join(reasons)}): make one of them a directory that user {os.geteuid()} "
+        "owns and can write",
+        kind="file",
     )
 
 

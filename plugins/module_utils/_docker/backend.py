@@ -131,7 +131,9 @@ class DockerBackend:
             changed=plan.changed,
             result={"deployment": self._result(declaration, observed, plan, previous)},
             difference=plan.difference,
-            message=_message(declaration, plan, self.options is not None, context.check),
+            message=_message(
+                declaration, plan, context.check, seamless=self.options is not None and plan.proxy != "create"
+            ),
         )
 
     def _remove(self, name: str, context: Context) -> Outcome:
@@ -237,13 +239,14 @@ def check_unshared(observed: Observed) -> None:
         )
 
 
-def _message(declaration: Declaration, plan: Plan, proxied: bool, check: bool) -> str:
+def _message(declaration: Declaration, plan: Plan, check: bool, *, seamless: bool) -> str:
+    """Return what was done. C(seamless): a proxy was there before, so that the port was open all the time."""
     if not plan.changed:
         return f"{declaration.name} is as declared at {declaration.url}"
     why = "; ".join(plan.reasons) or "it does not exist yet"
     would = "would be " if check else ""
     if plan.create and plan.remove:
-        how = "replaced without losing a request" if proxied else "replaced, with a gap while the new one starts"
+        how = "replaced without losing a request" if seamless else "replaced, with a gap while the new one starts"
     elif plan.create:
         how = "deployed"
     else:

@@ -39,6 +39,7 @@ class Docker:
         try:
             import docker  # here, because it takes 0.1 s that only a run which needs it should pay
             import docker.errors
+            import docker.utils
             import requests.exceptions
         except ImportError as exc:
             raise ModelshipError(
@@ -58,6 +59,13 @@ class Docker:
                 "username": parameters["registry_username"],
                 "password": parameters.get("registry_password") or "",
             }
+        try:
+            docker.utils.parse_host(self.host)
+        except (docker.errors.DockerException, ValueError) as exc:
+            raise ModelshipError(
+                f"docker_host '{self.host}' is not the address of a Docker Engine ({_line(exc)}): write "
+                "unix:///var/run/docker.sock or tcp://HOST:PORT"
+            ) from exc
         with self._explained("connect"):
             self.api: t.Any = docker.APIClient(
                 base_url=self.host,

@@ -142,6 +142,16 @@ def test_first_time() -> None:
     assert (plan.network, plan.proxy, plan.reload) == (True, "create", False)
 
 
+def test_a_proxy_that_is_declared_for_the_first_time_is_not_reported_as_gone() -> None:
+    observed = Observed(replicas=[container(replica_spec(declared(), None), "digits-g1-1")])
+    reasons = "; ".join(decide(declared(), OPTION, observed).reasons)
+    assert "a proxy is declared now" in reasons
+    assert "gone" not in reasons
+    reasons = "; ".join(decide(declared(), OPTION, running(declared(), proxy=None, network=None)).reasons)
+    assert "the proxy is gone" in reasons
+    assert "network modelship-digits is gone" in reasons
+
+
 def test_another_image_replaces_all() -> None:
     plan = decide(declared(image=OTHER), OPTION, running(declared()))
     assert plan.create == ["digits-g2-1"]
@@ -288,6 +298,15 @@ def test_an_image_that_is_not_built_yet_is_told_plainly_in_check_mode(options: d
     assert outcome.result["deployment"]["url"] == "http://127.0.0.1:5000"
     with pytest.raises(ModelshipError, match="image is missing"):
         _deploy(check=False, **options)
+
+
+@pytest.mark.parametrize("image", ["", IMAGE])
+@pytest.mark.parametrize("host", ["/var/run/docker.sock", "moon", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "fd://"])
+def test_what_is_not_the_address_of_an_engine_is_refused(host: str, image: str) -> None:
+    pytest.importorskip("docker")
+    with pytest.raises(ModelshipError, match=f"docker_host '{host}' is not the address of a Docker Engine") as caught:
+        _deploy(check=True, image=image, docker_host=host)
+    assert caught.value.kind == "input"
 
 
 def test_no_engine_and_no_sdk_are_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
