@@ -44,7 +44,9 @@ options:
     type: int
     default: 1
   host_ip:
-    description: Target docker only. IP address of the host to listen on, V(0.0.0.0) or V(::) for all.
+    description:
+      - Target docker only. IP address of the host to listen on. V(0.0.0.0) is all IPv4 addresses, V(::) all IPv6 addresses and
+        with O(proxy) all IPv4 addresses too.
     type: str
     default: 127.0.0.1
   port:

@@ -116,7 +116,7 @@ def locked(path: str, directory_mode: int = 0o777) -> t.Iterator[None]:
     :param directory_mode: mode of the file's directory where it is missing.
 
     :raises ModelshipError: kind C(locked): another process holds it; kind C(file): it cannot be created, is a link or not
-        a regular file, or belongs to a user who is neither this one, root, nor the directory's owner.
+        a regular file, has further names, or belongs to a user who is neither this one, root, nor the directory's owner.
     """
     with explained(path):
         handle = _open_locked(path, directory_mode)
@@ -146,7 +146,9 @@ def lock_directory() -> str:
         else:
             return path
     raise ModelshipError(
-        f"there is no directory for lock files ({'; '.join(reasons)}): correct its owner, or remove it", kind="file"
+        f"there is no directory for lock files ({'; '.join(reasons)}): make one of them a directory that user {os.geteuid()} "
+        "owns and can write",
+        kind="file",
     )
 
 
@@ -245,6 +247,8 @@ def _check_trusted(path: str, found: os.stat_result, owners: set[int]) -> None:
         raise _untrusted(path, "is not a regular file")
     if found.st_uid not in owners:
         raise _untrusted(path, f"belongs to user {found.st_uid}")
+    if found.st_nlink > 1:  # another file of that owner, which would lose its mode
+        raise _untrusted(path, "is a hard link to another file")
 
 
 def _untrusted(path: str, why: str) -> ModelshipError:

@@ -12,6 +12,8 @@ from .errors import ModelshipError
 
 #: What every maintained Kubernetes release takes as the name of an environment variable.
 _VARIABLE = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]{0,252}")
+#: What has no UTF-8 form: Python uses it for bytes that are not UTF-8.
+_UNPAIRED = re.compile("[\ud800-\udfff]")
 _KINDS: tuple[tuple[type, str], ...] = ((dict, "a mapping"), (list, "a list"), (tuple, "a list"))
 
 
@@ -21,17 +23,22 @@ def texts(given: t.Mapping[t.Any, t.Any] | None, option: str) -> dict[str, str]:
     YAML gives numbers and booleans where people mean text: a boolean becomes ``true`` or ``false``, as in YAML.
 
     :param option: name of the option, for the error.
-    :raises ModelshipError: a value is a mapping or a list, or has a null character; the message names its key only, because
-        the value may be secret.
+    :raises ModelshipError: a value is a mapping or a list, has a null character, or is not valid Unicode; the message names its
+        key only, because the value may be secret.
     """
-    return {str(name): text(value, f"{option}.{name}") for name, value in (given or {}).items() if value is not None}
+    found = {str(name): value for name, value in (given or {}).items() if value is not None}
+    if any(_UNPAIRED.search(name) for name in found):
+        raise ModelshipError(
+            f"{option} has a name with half of a surrogate pair, which is not valid Unicode: correct it"
+        )
+    return {name: text(value, f"{option}.{name}") for name, value in found.items()}
 
 
 def text(value: t.Any, option: str) -> str:
     """Return a string, number or boolean as text.
 
     :param option: name of the value, for the error.
-    :raises ModelshipError: *value* is something else, or has a null character.
+    :raises ModelshipError: *value* is something else, has a null character, or is not valid Unicode.
     """
     if isinstance(value, bool):
         return str(value).lower()
@@ -43,6 +50,11 @@ def text(value: t.Any, option: str) -> str:
     found = str(value)
     if "\0" in found:
         raise ModelshipError(f"{option} has a null character, which no text here can have: remove it")
+    if _UNPAIRED.search(found):
+        raise ModelshipError(
+            f"{option} has half of a surrogate pair, which is not valid Unicode (bytes that were not UTF-8?): correct it, or "
+            "encode it (b64encode)"
+        )
     return found
 
 

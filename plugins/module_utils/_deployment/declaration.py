@@ -15,7 +15,7 @@ from .._core.content import parse_digest
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .._core.runner import Outcome
-from .._core.values import texts, variables
+from .._core.values import text, texts, variables
 from .._endpoint.credentials import Credentials, credentials_of
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
@@ -25,6 +25,8 @@ TLS_FOLDER = "/run/modelship/tls"
 #: What the path of a URL may hold so that it can stand in a proxy's configuration as it is.
 _PATH = re.compile(r"/[A-Za-z0-9!$%&()*+,./:;<=>?@\[\]^_`{|}~-]*")
 _GRPC_PORT = "MODELSHIP_GRPC_PORT"
+#: 2^31 - 1 milliseconds.
+_MOST_SECONDS = 2_147_483
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -130,7 +132,7 @@ class Declaration:
     def grpc_port(self) -> int | None:
         """The port on which replicas answer gRPC too, where the environment turns that on."""
         given = self.container_environment.get(_GRPC_PORT, "")
-        return int(given) or None if given.isdecimal() else None
+        return int(given) or None if _is_number(given) else None
 
     def replica_url(self, address: str) -> str:
         """Return the base URL of the replica at *address* itself."""
@@ -174,16 +176,17 @@ def declare(parameters: t.Mapping[str, t.Any], *, image_known: bool = True) -> D
     }
     for key in ("replicas", "workers", "port", "container_port", "drain_seconds"):
         values[key] = _number(key, parameters[key], 0 if key == "drain_seconds" else 1)
+    check_seconds("drain_seconds", values["drain_seconds"])
     for key in ("port", "container_port"):
         if values[key] > 65535:
             raise ModelshipError(f"{key} {values[key]} is no port: it must be 1 to 65535")
     for key in ("read_only", "no_new_privileges", "restart_policy"):
         values[key] = parameters[key]
     values["host_ip"] = _host_ip(parameters["host_ip"])
-    values["user"] = parameters["user"] or None
+    values["user"] = text(parameters["user"], "user") if parameters["user"] else None
     values["cap_drop"] = tuple(dict.fromkeys(map(capability, parameters["cap_drop"] or ())))
     values["tmpfs"] = _tmpfs(parameters["tmpfs"] or ())
-    values["volumes"] = tuple(dict.fromkeys(parameters["volumes"] or ()))
+    values["volumes"] = tuple(dict.fromkeys(text(item, "volumes") for item in parameters["volumes"] or ()))
     values["environment"] = variables(parameters["environment"], "environment")
     values["labels"] = _labels(parameters["labels"])
     values["limits"] = limits_of(parameters.get("limits"), "limits")
@@ -218,6 +221,7 @@ def health_of(parameters: t.Mapping[str, t.Any]) -> Health | None:
         if not math.isfinite(value) or value < 0 or (option == "timeout" and value == 0):
             least = "more than 0" if option == "timeout" else "0 or more"
             raise ModelshipError(f"health.{option} {value:g} is refused: it must be {least} seconds")
+        check_seconds(f"health.{option}", value)
     return health
 
 
@@ -232,7 +236,7 @@ def limits_of(given: t.Mapping[str, t.Any] | None, option: str) -> Limits:
     if cpus is not None:
         if not math.isfinite(cpus) or cpus < 0:
             raise ModelshipError(f"{option}.cpus {cpus:g} is refused: it must be a number of cores, or 0 for no limit")
-        cpus = round(cpus * 1e9) / 1e9  # a Docker Engine counts in billionths
+        cpus = round(cpus * 1e9) / 1e9 or cpus  # a Docker Engine counts in billionths
     if pids is not None and pids < 0:
         raise ModelshipError(f"{option}.pids {pids} is refused: it must be at least 1, or 0 for no limit")
     return Limits(memory=None if memory is None else parse_size(memory, f"{option}.memory"), cpus=cpus, pids=pids)
@@ -243,15 +247,28 @@ def capability(name: str) -> str:
     return name.upper().removeprefix("CAP_")
 
 
-def _host_ip(text: str) -> str:
-    if text == "localhost":
+def _is_number(given: str) -> bool:
+    return given.isascii() and given.isdecimal()
+
+
+def _host_ip(given: str) -> str:
+    if given == "localhost":
         return "127.0.0.1"
     try:
-        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+        address = ipaddress.ip_address(given.removeprefix("[").removesuffix("]"))
     except ValueError:
         raise ModelshipError(
-            f"host_ip '{text}' is not an IP address: give one of this host, 127.0.0.1 for itself alone, 0.0.0.0 for all"
+            f"host_ip '{given}' is not an IP address: give one of this host, 127.0.0.1 for itself alone, 0.0.0.0 for all"
         ) from None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id:
+            raise ModelshipError(
+                f"host_ip '{given}' has a zone, which is not supported: give an address that needs none"
+            )
+        address = address.ipv4_mapped or address
+    if address.is_multicast or str(address) == "255.255.255.255":
+        raise ModelshipError(f"host_ip {address} is not the address of one host: give one of this host, or 127.0.0.1")
+    return str(address)
 
 
 def _labels(given: t.Mapping[str, t.Any]) -> dict[str, str]:
@@ -267,7 +284,7 @@ def _labels(given: t.Mapping[str, t.Any]) -> dict[str, str]:
 def _tmpfs(given: t.Iterable[str]) -> tuple[str, ...]:
     found: dict[str, str] = {}
     for item in given:
-        path, _colon, options = item.partition(":")
+        path, _colon, options = text(item, "tmpfs").partition(":")
         path = path.rstrip("/")
         if not path.startswith("/"):
             raise ModelshipError(f"tmpfs '{item}' must begin with the absolute path of a directory in the container")
@@ -281,7 +298,7 @@ def _check_grpc(declaration: Declaration, *, on_docker: bool) -> None:
     given = declaration.environment.get(_GRPC_PORT, "")
     port = declaration.grpc_port
     option = f"environment.{_GRPC_PORT}"
-    if (given and not given.isdecimal()) or (port or 0) > 65535:
+    if (given and not _is_number(given)) or (port or 0) > 65535:
         raise ModelshipError(f"{option} '{given}' is not a port: it must be 1 to 65535, or 0 for none")
     if port == declaration.container_port:
         raise ModelshipError(f"{option} and container_port are both {port}: HTTP and gRPC need a port each")
@@ -395,18 +412,27 @@ def image_by_digest(image: str | None, option: str) -> str:
     return image
 
 
-def parse_size(text: str | int, option: str) -> int:
+def parse_size(given: str | int, option: str) -> int:
     """Return the bytes of ``512m``, ``2GiB`` or a number.
 
-    :raises ModelshipError: *text* is no size.
+    :raises ModelshipError: *given* is no size.
     """
-    match = _SIZE.fullmatch(str(text).strip())
+    match = _SIZE.fullmatch(str(given).strip())
     if not match:
-        raise ModelshipError(f"{option} '{text}' is no size: write 512m or 2g")
+        raise ModelshipError(f"{option} '{given}' is no size: write 512m or 2g")
     exact = float(match[1]) * _UNITS[match[2].lower()]
     if 0 < exact < 1 or exact >= 1 << 63:
-        raise ModelshipError(f"{option} '{text}' is refused: it must be at least one byte, and less than 8 EiB")
+        raise ModelshipError(f"{option} '{given}' is refused: it must be at least one byte, and less than 8 EiB")
     return int(exact)
+
+
+def check_seconds(option: str, value: float) -> None:
+    """Make sure that a time can be counted in milliseconds, as HAProxy and the system's timers do.
+
+    :raises ModelshipError: it is longer.
+    """
+    if value > _MOST_SECONDS:
+        raise ModelshipError(f"{option} {value:.15g} is refused: it must be at most {_MOST_SECONDS} seconds (24 days)")
 
 
 def _number(name: str, value: int, least: int) -> int:

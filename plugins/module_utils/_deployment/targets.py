@@ -52,7 +52,7 @@ def preflight(parameters: t.Mapping[str, t.Any], declaration: Declaration) -> st
         if exc.kind not in ("environment", "unreachable"):
             raise
         for port in declaration.published:
-            ports.check_free(declaration.host_ip, port, ())
+            ports.check_free(declaration.host_ip, port, (), proxied=parameters.get("proxy") is not None)
         return exc.message
     target.preflight(declaration)
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
+import itertools
 import secrets
 import time
 import typing as t
@@ -27,7 +28,10 @@ from .spec import DEPLOYMENT, PROXY, REHEARSAL, REPLICA, ROLE, Spec, container_c
 _PROXY_DEADLINE_S = 15.0
 #: A replica that gets no requests any more needs no longer than this to end by itself.
 _IDLE_STOP_S = 3
+#: Offset in the subnet of the first address to use; the Engine gives others the lowest ones.
 _FIRST_ADDRESS = 16
+#: How many addresses of a large subnet are considered.
+_MOST_ADDRESSES = 1 << 20
 
 
 class Run:
@@ -164,13 +168,33 @@ class Run:
             self.docker.rename(self.observed.proxy.ident, proxy_name(name))
 
     def _addresses(self) -> list[str]:
-        pool = (self.observed.network or {})["IPAM"]["Config"][0]
+        """Return free addresses of the network for the replicas to create.
+
+        :raises ModelshipError: it has too few.
+        """
+        network = self.observed.network or {}
+        pool = network["IPAM"]["Config"][0]
         taken = {item.address for item in self.observed.containers} | {pool.get("Gateway")}
-        hosts = ipaddress.ip_network(pool["Subnet"]).hosts()
-        for _unused in range(_FIRST_ADDRESS - 1):
-            next(hosts)
-        free = (str(host) for host in hosts if str(host) not in taken)
-        return [address for address, _name in zip(free, self.plan.create, strict=False)]
+        # also those of containers that others have connected to it
+        taken |= {
+            (item.get("IPv4Address") or "").partition("/")[0] for item in (network.get("Containers") or {}).values()
+        }
+        subnet, needed = ipaddress.ip_network(pool["Subnet"]), len(self.plan.create)
+
+        def free(numbers: range) -> t.Iterator[str]:
+            return (address for number in numbers if (address := str(subnet[number])) not in taken)
+
+        last = min(subnet.num_addresses - 1, _MOST_ADDRESSES)  # without that of broadcasts
+        first = min(_FIRST_ADDRESS, last)
+        found = list(itertools.islice(itertools.chain(free(range(first, last)), free(range(1, first))), needed))
+        if len(found) < needed:
+            raise ModelshipError(
+                f"network {network.get('Name')} ({subnet}) has {len(found)} free addresses, and {needed} new replicas need one "
+                "each beside those that they replace: set fewer replicas, or larger default-address-pools in the Engine's "
+                f"daemon.json and remove {self.declaration.name} first (state: absent)",
+                kind="docker",
+            )
+        return found
 
     def _new_proxy(self, config: proxies.ProxyConfig) -> None:
         name, spec, old = self.declaration.name, self.plan.proxy_spec or {}, self.observed.proxy
@@ -326,7 +350,8 @@ def remove_all(docker: Docker, name: str, observed: Observed, progress: Progress
         drained = proxy is not None and container is not proxy
         docker.stop(container.ident, _IDLE_STOP_S if drained else 10 if own is None else own)
         docker.remove(container.ident)
-    if observed.network is not None:
-        docker.remove_network(proxies.network_name(name))
+    for network in (observed.network, observed.probe):
+        if network is not None:
+            docker.remove_network(network["Name"])
     if observed.volume is not None:
         docker.remove_volume(proxies.volume_name(name))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import typing as t
 
 from .._core.diff import Difference
 from .._core.errors import ModelshipError
 from .._core.files import locked_by_name
 from .._core.runner import Context, Outcome
-from .._deployment.declaration import Declaration, check_name, image_by_digest, limits_of
+from .._deployment.declaration import Declaration, check_name, check_seconds, image_by_digest, limits_of
 from .._deployment.info import Info, Inquiry
 from . import ports
 from . import proxy as proxies
@@ -24,6 +25,8 @@ from .limits import proxy_limits, replica_limits
 from .observe import Observed, ask_ready, observe, replica_url
 from .plan import Plan, decide, unfit
 from .spec import PROXY, replica_spec
+
+_UNIX = "unix://"
 
 
 class DockerBackend:
@@ -95,8 +98,12 @@ class DockerBackend:
     def _check_host(self, declaration: Declaration, observed: Observed) -> None:
         """Make sure that the host has the ports and the network that new containers need."""
         for port in declaration.published:
-            if not _listens_already(observed, declaration.host_ip, port):
-                ports.check_free(declaration.host_ip, port, observed.others, self.docker)
+            own = _own_addresses(observed, port)
+            if declaration.host_ip not in own:
+                proxied = self.options is not None
+                ports.check_free(declaration.host_ip, port, observed.others, self.docker, proxied=proxied, own=own)
+        if self.options is None and observed.network is not None:
+            check_unshared(observed)
         if self.options is None and self.docker.network("bridge") is None:
             raise ModelshipError(
                 'the Engine has no network bridge ("bridge": "none" in its daemon.json), so that the container would '
@@ -124,7 +131,9 @@ class DockerBackend:
             changed=plan.changed,
             result={"deployment": self._result(declaration, observed, plan, previous)},
             difference=plan.difference,
-            message=_message(declaration, plan, self.options is not None, context.check),
+            message=_message(
+                declaration, plan, context.check, seamless=self.options is not None and plan.proxy != "create"
+            ),
         )
 
     def _remove(self, name: str, context: Context) -> Outcome:
@@ -132,8 +141,10 @@ class DockerBackend:
         difference = Difference(f"deployment {name}")
         difference.add("containers", {item.name: item.status for item in observed.containers} or None, None)
         difference.add("network", observed.network and proxies.network_name(name), None)
+        difference.add("unfinished network", observed.probe and observed.probe["Name"], None)
         difference.add("volume", observed.volume and proxies.volume_name(name), None)
         changed = bool(difference)
+        check_unshared(observed)
         if changed and not context.check:
             remove_all(self.docker, name, observed, context.progress)
         gone: dict[str, t.Any] = {"name": name, "target": "docker", "state": "absent", "replicas": [], "previous": None}
@@ -143,7 +154,10 @@ class DockerBackend:
 
     def lock_name(self, name: str) -> str:
         """Return the name of the lock of the deployment *name* on this Engine."""
-        engine = hashlib.sha256(self.docker.host.encode()).hexdigest()[:8]
+        host = self.docker.host
+        if host.startswith(_UNIX):  # /var/run is a link to /run
+            host = _UNIX + os.path.realpath(host.removeprefix(_UNIX))
+        engine = hashlib.sha256(host.encode()).hexdigest()[:8]
         return f"deployment-{engine}-{name}"
 
     def _result(
@@ -182,6 +196,7 @@ def proxy_options(parameters: t.Mapping[str, t.Any]) -> proxies.ProxyOptions | N
     timeout = 60 if given.get("timeout") is None else given["timeout"]
     if timeout < 1:
         raise ModelshipError(f"proxy.timeout {timeout} is refused: it must be at least 1 second")
+    check_seconds("proxy.timeout", timeout)
     image = image_by_digest(given["image"], "proxy.image") if given["image"] else ""
     return proxies.ProxyOptions(image=image, timeout=timeout, limits=limits_of(given.get("limits"), "proxy.limits"))
 
@@ -198,23 +213,40 @@ def check_replicas(declaration: Declaration, options: proxies.ProxyOptions | Non
         )
 
 
-def _listens_already(observed: Observed, host_ip: str, port: int) -> bool:
-    """Whether the port is held by what this deployment runs already."""
+def _own_addresses(observed: Observed, port: int) -> list[str]:
+    """Return the addresses at which what this deployment runs already holds the port."""
     running = [item for item in observed.containers if item.status in ("running", "paused", "restarting")]
-    views = [item.view for item in running if item.view]
-    if any(f"{host_ip}:{port}" in (view["published"], view["published_grpc"]) for view in views):
-        return True
-    held = (host_ip, port) in proxies.binds_of(observed.config or "")
-    return held and any(item.role == PROXY for item in running)
+    published = [view[key] or "" for item in running if (view := item.view) for key in ("published", "published_grpc")]
+    found = [host for host, _colon, held in (each.rpartition(":") for each in published) if held == str(port)]
+    if any(item.role == PROXY for item in running):
+        found += [host for host, held in proxies.binds_of(observed.config or "") if held == port]
+    return found
 
 
-def _message(declaration: Declaration, plan: Plan, proxied: bool, check: bool) -> str:
+def check_unshared(observed: Observed) -> None:
+    """Make sure that only containers of the deployment are in its network, which is about to be removed.
+
+    :raises ModelshipError: kind C(foreign): others have been connected to it.
+    """
+    network, own = observed.network or {}, {item.ident for item in observed.containers}
+    others = sorted(item["Name"] for ident, item in (network.get("Containers") or {}).items() if ident not in own)
+    if others:
+        name = network["Name"]
+        raise ModelshipError(
+            f"network {name} cannot be removed, because other containers are connected to it ({', '.join(others)}): "
+            f"disconnect them (docker network disconnect {name} {others[0]}); nothing was changed",
+            kind="foreign",
+        )
+
+
+def _message(declaration: Declaration, plan: Plan, check: bool, *, seamless: bool) -> str:
+    """Return what was done. C(seamless): a proxy was there before, so that the port was open all the time."""
     if not plan.changed:
         return f"{declaration.name} is as declared at {declaration.url}"
     why = "; ".join(plan.reasons) or "it does not exist yet"
     would = "would be " if check else ""
     if plan.create and plan.remove:
-        how = "replaced without losing a request" if proxied else "replaced, with a gap while the new one starts"
+        how = "replaced without losing a request" if seamless else "replaced, with a gap while the new one starts"
     elif plan.create:
         how = "deployed"
     else:

@@ -39,6 +39,7 @@ class Docker:
         try:
             import docker  # here, because it takes 0.1 s that only a run which needs it should pay
             import docker.errors
+            import docker.utils
             import requests.exceptions
         except ImportError as exc:
             raise ModelshipError(
@@ -58,6 +59,13 @@ class Docker:
                 "username": parameters["registry_username"],
                 "password": parameters.get("registry_password") or "",
             }
+        try:
+            docker.utils.parse_host(self.host)
+        except (docker.errors.DockerException, ValueError) as exc:
+            raise ModelshipError(
+                f"docker_host '{self.host}' is not the address of a Docker Engine ({_line(exc)}): write "
+                "unix:///var/run/docker.sock or tcp://HOST:PORT"
+            ) from exc
         with self._explained("connect"):
             self.api: t.Any = docker.APIClient(
                 base_url=self.host,
@@ -246,11 +254,12 @@ class Docker:
         The Engine takes fixed addresses only in a subnet that was asked for, and only the Engine knows which are
         free: so it is let choose one, which is then asked for.
         """
-        probe = f"{name}-probe"
-        if (self.network(probe) or {}).get("Labels") == labels:  # of a run killed right here
-            self.remove_network(probe)
-        with self._explained(f"create network {name}"):
-            self.api.create_network(probe, driver="bridge", labels=labels)
+        if (self.network(probe_name(name)) or {}).get("Labels") == labels:  # of a run killed right here
+            self.remove_network(probe_name(name))
+        with self._explained(f"create network {name}"), _pools_explained():
+            probe = self.api.create_network(probe_name(name), driver="bridge", labels=labels, check_duplicate=True)[
+                "Id"
+            ]
             pool = self.api.inspect_network(probe)["IPAM"]["Config"][0]
             self.api.remove_network(probe)
             wanted = {key: value for key, value in pool.items() if key in ("Subnet", "Gateway")}
@@ -283,6 +292,26 @@ class Docker:
         """Remove a volume; nothing happens to one that is gone."""
         with contextlib.suppress(NotFoundError), self._explained(f"remove volume {name}"):
             self.api.remove_volume(name)
+
+
+@contextlib.contextmanager
+def _pools_explained() -> t.Iterator[None]:
+    """Say what to do where an Engine has no subnet left for another network."""
+    try:
+        yield
+    except Exception as exc:
+        if "address pool" in (text := _line(exc)):
+            raise ModelshipError(
+                f"the Docker Engine has no subnet left for another network ({text}): remove networks that nothing uses "
+                "(docker network prune), or add to default-address-pools in the Engine's daemon.json",
+                kind="docker",
+            ) from exc
+        raise
+
+
+def probe_name(network: str) -> str:
+    """Return the name of the network that is created to find a subnet for *network*; no deployment can have it."""
+    return f"{network}.probe"
 
 
 def _line(exc: Exception) -> str:

@@ -40,7 +40,7 @@ def look(inquiry: Inquiry, options: proxies.ProxyOptions | None, observed: Obser
     return Info(
         name=inquiry.name,
         target="docker",
-        exists=bool(observed.containers or observed.network or observed.volume),
+        exists=bool(observed.containers or observed.network or observed.probe or observed.volume),
         health=_overall(observed, [conditions[item.name] for item in serving], proxied),
         image=image,
         release=release_of(serving[-1]) if serving else None,
@@ -171,7 +171,7 @@ def _grpc_address(observed: Observed, serving: list[Container]) -> str | None:
 
 
 def _overall(observed: Observed, replicas: list[Condition], proxied: bool) -> Condition:
-    if not observed.containers and not observed.network and not observed.volume:
+    if not (observed.containers or observed.network or observed.probe or observed.volume):
         return Condition("absent", "nothing of it was found")
     if not replicas:
         return Condition("failed", "there is no replica")

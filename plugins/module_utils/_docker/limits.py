@@ -17,6 +17,8 @@ _WORKER = Limits(memory=2 << 30, pids=1024)
 _PROXY = Limits(memory=1 << 30, pids=1024)
 #: The smallest limits that an Engine accepts.
 _LEAST_MEMORY, _LEAST_CPUS = 6 << 20, 0.01
+#: What Linux takes at most as pids.max of a control group (PID_MAX_LIMIT).
+_MOST_PIDS = 1 << 22
 #: Keys of the Engine's C(info) that are false where the host's cgroups do not have what a limit needs.
 _NEEDS = {"memory": "MemoryLimit", "cpus": "CpuCfsQuota", "pids": "PidsLimit"}
 
@@ -27,7 +29,7 @@ def replica_limits(given: Limits, workers: int, engine: Info) -> Limits:
     :param engine: C(info) of the Engine; a default that it cannot enforce is left out.
     :raises ModelshipError: a declared limit is less than Docker accepts, or the Engine cannot enforce it.
     """
-    defaults = Limits(memory=(_WORKER.memory or 0) * workers, pids=(_WORKER.pids or 0) * workers)
+    defaults = Limits(memory=(_WORKER.memory or 0) * workers, pids=min((_WORKER.pids or 0) * workers, _MOST_PIDS))
     return _effective(given, defaults, engine, "limits")
 
 
@@ -44,6 +46,10 @@ def _effective(given: Limits, defaults: Limits, engine: Info, option: str) -> Li
     if given.cpus and given.cpus < _LEAST_CPUS:
         raise ModelshipError(
             f"{option}.cpus {given.cpus:g} is refused: Docker accepts at least 0.01, or 0 for no limit"
+        )
+    if given.pids and given.pids > _MOST_PIDS:
+        raise ModelshipError(
+            f"{option}.pids {given.pids} is refused: Linux has at most {_MOST_PIDS} processes, or 0 for no limit"
         )
     cores = engine.get("NCPU")
     if given.cpus and cores and given.cpus > cores:

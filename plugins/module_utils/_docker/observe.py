@@ -13,9 +13,9 @@ import time
 from .._core.errors import ModelshipError
 from .._deployment.declaration import Declaration
 from . import proxy as proxies
-from .client import Docker, Info, NotFoundError
+from .client import Docker, Info, NotFoundError, probe_name
 from .health import probe
-from .spec import DEPLOYMENT, GENERATION, PROXY, ROLE, SPEC, Spec, live_view
+from .spec import DEPLOYMENT, GENERATION, PROXY, ROLE, SPEC, Spec, is_copy, live_view
 
 _RETRIES = 3
 
@@ -45,6 +45,7 @@ class Container:
 class Observed:
     """All that belongs to a deployment, and what else is needed to decide.
 
+    :param probe: the network that a run killed while it looked for a subnet has left.
     :param config: text of the proxy's configuration file, ``None`` where there is no proxy.
     :param running_config: digest that the running proxy tells, ``None`` where it does not answer.
     :param others: containers (short forms) that are not ours.
@@ -54,6 +55,7 @@ class Observed:
     proxy: Container | None = None
     leftovers: list[Container] = dataclasses.field(default_factory=list)
     network: Info | None = None
+    probe: Info | None = None
     volume: Info | None = None
     config: str | None = None
     running_config: str | None = None
@@ -80,15 +82,18 @@ def observe(docker: Docker, name: str, *, strict: bool = True) -> Observed:
     spares: list[Container] = []
     for short in docker.containers():
         names = [item.lstrip("/") for item in short.get("Names") or []]
-        if (short.get("Labels") or {}).get(DEPLOYMENT) != name:
+        info = None
+        if (short.get("Labels") or {}).get(DEPLOYMENT) == name:
+            try:
+                info = docker.container(short["Id"])
+            except NotFoundError:  # removed meanwhile
+                continue
+        if info is None or is_copy(info):
             if strict:
                 _refuse_foreign(name, names)
             found.others.append(short)
             continue
-        try:
-            container = _container(docker.container(short["Id"]))
-        except NotFoundError:  # removed meanwhile
-            continue
+        container = _container(info)
         if container.role == PROXY:
             spares.append(container)
         elif container.role == "replica":
@@ -101,6 +106,7 @@ def observe(docker: Docker, name: str, *, strict: bool = True) -> Observed:
     found.leftovers += spares
     found.replicas.sort(key=lambda item: (item.generation, item.name))
     found.network = _ours("network", docker.network(proxies.network_name(name)), name, strict)
+    found.probe = _ours("network", docker.network(probe_name(proxies.network_name(name))), name, strict=False)
     found.volume = _ours("volume", docker.volume(proxies.volume_name(name)), name, strict)
     if found.proxy is not None:
         archive = docker.read(found.proxy.ident, f"{proxies.CONFIG_FOLDER}/{proxies.CONFIG_FILE}")

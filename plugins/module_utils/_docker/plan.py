@@ -71,7 +71,7 @@ def decide(declaration: Declaration, options: proxies.ProxyOptions | None, obser
     plan = Plan(spec=replica_spec(declaration, network), generation=observed.generation + 1)
     plan.difference = Difference(f"deployment {declaration.name}")
     plan.network = options is not None and observed.network is None
-    if plan.network and observed.replicas:
+    if plan.network and _was_proxied(observed):
         plan.reasons.append(f"network {network} is gone")
     serving = proxies.servers_of(observed.config or "")
     # Of several that fit, those that already serve are kept: nothing has to be switched then.
@@ -107,7 +107,8 @@ def _decide_proxy(
     plan.proxy_spec = proxies.proxy_spec(options, declaration)
     if proxy is None:
         plan.proxy = "create"
-        plan.reasons += ["the proxy is gone"] if observed.replicas else []
+        if observed.replicas:
+            plan.reasons.append("the proxy is gone" if _was_proxied(observed) else "a proxy is declared now")
         return
     why = unfit(proxy, plan.proxy_spec)
     if not why and observed.running_config is None:
@@ -125,6 +126,11 @@ def _decide_proxy(
         plan.reload = True
         if not plan.create and not plan.remove:
             plan.reasons.append("the proxy's configuration differs")
+
+
+def _was_proxied(observed: Observed) -> bool:
+    """Return whether there are replicas that were created for a proxy."""
+    return any(item.view and item.view["network"] for item in observed.replicas)
 
 
 def _describe(plan: Plan, declaration: Declaration, observed: Observed) -> None:
@@ -148,7 +154,7 @@ def _describe(plan: Plan, declaration: Declaration, observed: Observed) -> None:
         new_proxy["state"] = "running"
         new_proxy["listens"] = f"{declaration.host_ip}:{declaration.port}"
     plan.difference.add("proxy", old_proxy, new_proxy)
-    if plan.network and observed.replicas:
+    if plan.network and _was_proxied(observed):
         plan.difference.add("network_state", "gone", "made again")
 
 

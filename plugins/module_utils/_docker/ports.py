@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import typing as t
@@ -18,29 +19,43 @@ from .spec import DEPLOYMENT, PROXY, ROLE
 _LISTEN = "0A"
 
 
-def check_free(host_ip: str, port: int, containers: t.Iterable[Info], docker: Docker | None = None) -> None:
+def check_free(
+    host_ip: str,
+    port: int,
+    containers: t.Iterable[Info],
+    docker: Docker | None = None,
+    *,
+    proxied: bool = False,
+    own: t.Iterable[str] = (),
+) -> None:
     """Make sure that *port* can be listened on at *host_ip*.
 
     :param containers: short forms, asked because a port published without a userland proxy has no listening process.
     :param docker: asked for the proxies' configurations, because a proxy is in the host's network and publishes nothing.
+    :param proxied: whether a proxy is to listen. At C(::) it takes IPv4 addresses too, which a published port does not.
+    :param own: addresses at which the deployment itself listens on *port*, and which it gives up for *host_ip*.
     :raises ModelshipError: kind C(port): it is taken (the message names the deployment, container or process that holds
         it, where that can be found). Kind C(input): the address is not one of this host's.
     """
-    containers = list(containers)
+    containers, dual = list(containers), proxied and host_ip == "::"
     for container in containers:
         for published in container.get("Ports") or []:
-            if published.get("PublicPort") == port and _overlap(published.get("IP", ""), host_ip):
+            if published.get("PublicPort") == port and _overlap(published.get("IP", ""), host_ip, dual=dual):
                 raise _taken(host_ip, port, container)
+    if any(_overlap(address, host_ip, dual=True) for address in own):
+        return  # the deployment's own socket would be found
     family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # Without it, connections that ended a moment ago would count as somebody listening.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
         try:
             probe.bind((host_ip, port))
             probe.listen(1)
         except OSError as exc:
             if exc.errno == errno.EADDRINUSE:
-                proxy = _proxy_at(host_ip, port, containers, docker) if docker else None
+                proxy = _proxy_at(host_ip, port, containers, docker, dual) if docker else None
                 raise _taken(host_ip, port, proxy or listener(port) or "another process") from exc
             if exc.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):
                 raise ModelshipError(f"host_ip {host_ip} is no address of this host: use one, or 127.0.0.1") from exc
@@ -83,12 +98,17 @@ def _target(link: str) -> str:
         return ""
 
 
-def _overlap(one: str, other: str) -> bool:
-    anywhere = ("", "0.0.0.0", "::")  # noqa: S104
-    return one == other or one in anywhere or other in anywhere
+def _overlap(one: str, other: str, *, dual: bool) -> bool:
+    """Return whether two sockets at one port would conflict; C(dual): one at C(::) takes IPv4 addresses too."""
+    if not one or not other:
+        return True
+    first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
+    if first.version == second.version:
+        return first == second or first.is_unspecified or second.is_unspecified
+    return dual and "::" in (one, other)
 
 
-def _proxy_at(host_ip: str, port: int, containers: t.Iterable[Info], docker: Docker) -> Info | None:
+def _proxy_at(host_ip: str, port: int, containers: t.Iterable[Info], docker: Docker, dual: bool) -> Info | None:
     """Return the container (short form) of the deployment's proxy that listens there."""
     for container in containers:
         if (container.get("Labels") or {}).get(ROLE) != PROXY or container.get("State") != "running":
@@ -98,7 +118,7 @@ def _proxy_at(host_ip: str, port: int, containers: t.Iterable[Info], docker: Doc
         except ModelshipError:  # it ended meanwhile; that the port is taken is reported anyway
             continue
         if any(
-            port == bound and _overlap(host, host_ip)
+            port == bound and _overlap(host, host_ip, dual=dual or host == "::")
             for host, bound in proxies.binds_of(proxies.unpacked(archive or b""))
         ):
             return container

@@ -121,6 +121,15 @@ def live_view(info: Info) -> Spec | None:
     }
 
 
+def is_copy(info: Info) -> bool:
+    """Return whether a container runs an image that somebody committed from a container of ours, and so has its labels only."""
+    config = info["Config"]
+    try:
+        return bool(json.loads(config["Labels"][DECLARED])["image"] != config["Image"])
+    except (KeyError, ValueError, TypeError):
+        return False
+
+
 def container_config(
     spec: Spec,
     *,

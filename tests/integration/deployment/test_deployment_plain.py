@@ -74,7 +74,9 @@ def test_going_back_starts_what_a_killed_run_had_stopped(plain: t.Any) -> None:
 
 def test_to_a_proxy_and_back(plain: t.Any) -> None:
     plain.run(environment={"VERSION": "1"})
-    assert plain.run(environment={"VERSION": "1"}, proxy={"image": plain.lab.proxy}).changed
+    told = plain.run(environment={"VERSION": "1"}, proxy={"image": plain.lab.proxy})
+    assert f"{plain.name} replaced, with a gap while the new one starts" in told.message
+    assert "gone" not in told.message
     assert plain.version() == "1"
     assert plain.names() == [f"{plain.name}-g2-1", f"{plain.name}-proxy"]
     assert plain.run(environment={"VERSION": "1"}).changed

@@ -16,6 +16,8 @@ from ansible_collections.modelship.core.plugins.module_utils._core.errors import
 from ansible_collections.modelship.core.plugins.module_utils._core.files import locked_by_name
 from ansible_collections.modelship.core.plugins.module_utils._docker.backend import DockerBackend
 
+from .conftest import free_port
+
 pytestmark = pytest.mark.integration
 
 
@@ -239,6 +241,78 @@ def test_foreign_things_are_refused(deployment: t.Any) -> None:
             assert api.inspect_container(name)["Id"] == foreign
         finally:
             api.remove_container(foreign)
+
+
+def test_a_container_of_an_image_committed_from_a_replica_is_left_alone(deployment: t.Any) -> None:
+    api = deployment.lab.api
+    deployment.run(environment={"VERSION": "1"})
+    copy = api.commit(f"{deployment.name}-g1-1", repository=f"{deployment.name}-copy", tag="x")["Id"]
+    foreign = api.create_container(f"{deployment.name}-copy:x")["Id"]
+    try:
+        api.start(foreign)
+        assert not deployment.run(environment={"VERSION": "1"}).changed
+        deployment.run(environment={"VERSION": "2"})
+        deployment.run(state="absent")
+        assert api.inspect_container(foreign)["State"]["Running"]
+    finally:
+        api.remove_container(foreign, force=True)
+        api.remove_image(copy)
+
+
+@pytest.mark.parametrize("change", ["absent", "no proxy"])
+def test_a_network_with_containers_of_others_is_named_before_anything_is_removed(
+    deployment: t.Any, change: str
+) -> None:
+    api = deployment.lab.api
+    deployment.run()
+    before = deployment.names()
+    network = f"modelship-{deployment.name}"
+    foreign = api.create_container(deployment.lab.image, host_config=api.create_host_config(network_mode=network))["Id"]
+    changes: dict[str, t.Any] = {"state": "absent"} if change == "absent" else {"proxy": None}
+    try:
+        api.start(foreign)
+        name = api.inspect_container(foreign)["Name"].lstrip("/")
+        for check in (True, False):
+            with pytest.raises(ModelshipError, match=rf"docker network disconnect {network} {name}\)") as caught:
+                deployment.run(check=check, **changes)
+            assert caught.value.kind == "foreign"
+        assert deployment.names() == before
+        assert deployment.run(replicas=2).changed  # what keeps the network is not hindered
+    finally:
+        api.remove_container(foreign, force=True)
+    assert deployment.run(**changes).changed
+    assert not api.networks(names=[f"^{network}$"])
+
+
+def test_a_deployment_whose_name_ends_in_probe_is_beside_the_one_without_it(deployment: t.Any) -> None:
+    name = deployment.name
+    deployment.run(name=f"{name}-probe", port=free_port())
+    try:
+        assert deployment.run().changed
+        assert not deployment.run(check=True).changed
+    finally:
+        deployment.run(name=f"{name}-probe", state="absent")
+
+
+def test_a_network_of_a_killed_run_is_removed_with_the_deployment(deployment: t.Any) -> None:
+    api = deployment.lab.api
+    name = f"modelship-{deployment.name}.probe"
+    labels = {"io.modelship.deployment": deployment.name, "io.modelship.role": "network"}
+    api.create_network(name, driver="bridge", labels=labels)
+    assert deployment.run(state="absent").changed
+    assert not api.networks(names=[name])
+    assert not deployment.run(state="absent").changed
+
+
+@pytest.mark.parametrize("proxied", [True, False])
+def test_another_address_of_the_host_at_the_same_port(proxied: bool, deployment: t.Any, plain: t.Any) -> None:
+    tested = deployment if proxied else plain
+    tested.run(environment={"VERSION": "1"})
+    for address in ("0.0.0.0", "127.0.0.1"):
+        assert tested.run(check=True, environment={"VERSION": "1"}, host_ip=address).changed
+        assert tested.run(environment={"VERSION": "1"}, host_ip=address).changed
+        assert tested.version() == "1"
+        assert not tested.run(environment={"VERSION": "1"}, host_ip=address).changed
 
 
 def test_a_second_run_at_the_same_time_says_so(deployment: t.Any) -> None:

@@ -98,6 +98,25 @@ def test_an_engine_without_a_bridge_is_named_before_anything_is_created(
     bridgeless.deploy(deployment.options(state="absent"))
 
 
+def test_a_deployment_in_the_smallest_networks_and_without_any(lab: t.Any, deployment: t.Any) -> None:
+    """Two subnets of six addresses: the bridge's, and one that the deployment and then another network has."""
+    with _engine(lab, **{"default-address-pools": [{"base": "10.213.0.0/28", "size": 29}]}) as engine:
+        for version in ("1", "2"):
+            told = engine.deploy(deployment.options(environment={"VERSION": version}, replicas=2))
+            assert told.get("changed"), told
+        told = engine.deploy(deployment.options(environment={"VERSION": "3"}, replicas=4))
+        assert "(10.213.0.8/29) has 3 free addresses, and 4 new replicas need one each" in told["error"]
+        assert "default-address-pools" in told["error"]
+        ready = engine.get(f"http://127.0.0.1:{deployment.port}/v2/health/ready")
+        assert json.loads(ready)["version"] == "2"
+        engine.deploy(deployment.options(state="absent"))
+        engine.docker("network", "create", "other")
+        told = engine.deploy(deployment.options())
+        assert "has no subnet left for another network" in told["error"]
+        assert "docker network prune" in told["error"]
+        assert engine.docker("ps", "-aq") == ""
+
+
 def test_a_registry_that_speaks_plain_http_is_named_as_such_when_a_pull_fails(
     bridgeless: SecondEngine, deployment: t.Any
 ) -> None:

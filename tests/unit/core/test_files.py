@@ -76,6 +76,16 @@ def test_a_lock_file_that_a_killed_run_left_is_used_and_made_private(tmp_path: P
     assert not lock.exists()
 
 
+def test_a_hard_link_to_another_file_is_no_lock_file(tmp_path: Path) -> None:
+    lock, other = tmp_path / "lock", tmp_path / "other"
+    other.touch(mode=0o644)
+    lock.hardlink_to(other)
+    with pytest.raises(ModelshipError, match=f"{lock} is a hard link to another file"), files.locked(str(lock)):
+        pass
+    assert stat.S_IMODE(other.stat().st_mode) == 0o644
+    assert lock.exists()
+
+
 def test_a_run_that_opened_a_lock_file_just_before_it_was_deleted_locks_the_new_one(tmp_path: Path) -> None:
     """Many processes at once: never two of them inside, and no file in the end."""
     lock, inside = str(tmp_path / "lock"), tmp_path / "inside"
@@ -137,7 +147,7 @@ _NAMED = (
     "from ansible_collections.modelship.core.plugins.module_utils._core import files\n"
     "with files.locked_by_name('digits'):\n"
     "    folder = files.lock_directory()\n"
-    "    print(folder, os.stat(folder).st_uid, oct(os.stat(folder).st_mode & 0o7777), os.listdir(folder))\n"
+    "    print(folder, os.stat(folder).st_uid, oct(os.stat(folder).st_mode & 0o7777), 'digits.lock' in os.listdir(folder))\n"
     "print(os.path.exists(folder))\n"
 )
 
@@ -160,10 +170,10 @@ def test_each_user_has_a_private_directory_for_locks() -> None:
         }
     finally:
         shutil.rmtree(tree)
-    assert done[0][0] == "/run/modelship 0 0o700 ['digits.lock']"
-    folder, owner, mode = done[65534][0].split()[:3]
+    assert done[0][0] == "/run/modelship 0 0o700 True"
+    folder, owner, mode, private = done[65534][0].split()
     assert folder != "/run/modelship"
-    assert (owner, mode) == ("65534", "0o700")
+    assert (owner, mode, private) == ("65534", "0o700", "True")
     assert done[65534][1] == "False"
 
 

@@ -89,6 +89,17 @@ def test_what_is_not_text_is_refused_by_its_name_in_every_option(option: str, va
 
 
 @pytest.mark.parametrize("option", READERS)
+def test_text_that_has_no_utf_8_form_is_refused_by_its_name_in_every_option(option: str) -> None:
+    read, name = READERS[option]
+    with pytest.raises(ModelshipError) as caught:
+        read({name: "secret\udcff"})
+    assert f"{option}.{name} has half of a surrogate pair" in caught.value.message
+    assert "secret" not in caught.value.message.replace(option, "")
+    with pytest.raises(ModelshipError, match=r"is not valid Unicode|cannot be the name"):
+        read({f"{name}\udcff": "x"})
+
+
+@pytest.mark.parametrize("option", READERS)
 def test_scalars_are_text_and_null_is_left_out_in_every_option(option: str) -> None:
     read, name = READERS[option]
     assert read({name: True})[name] == "true"

@@ -142,6 +142,16 @@ def test_first_time() -> None:
     assert (plan.network, plan.proxy, plan.reload) == (True, "create", False)
 
 
+def test_a_proxy_that_is_declared_for_the_first_time_is_not_reported_as_gone() -> None:
+    observed = Observed(replicas=[container(replica_spec(declared(), None), "digits-g1-1")])
+    reasons = "; ".join(decide(declared(), OPTION, observed).reasons)
+    assert "a proxy is declared now" in reasons
+    assert "gone" not in reasons
+    reasons = "; ".join(decide(declared(), OPTION, running(declared(), proxy=None, network=None)).reasons)
+    assert "the proxy is gone" in reasons
+    assert "network modelship-digits is gone" in reasons
+
+
 def test_another_image_replaces_all() -> None:
     plan = decide(declared(image=OTHER), OPTION, running(declared()))
     assert plan.create == ["digits-g2-1"]
@@ -290,6 +300,15 @@ def test_an_image_that_is_not_built_yet_is_told_plainly_in_check_mode(options: d
         _deploy(check=False, **options)
 
 
+@pytest.mark.parametrize("image", ["", IMAGE])
+@pytest.mark.parametrize("host", ["/var/run/docker.sock", "moon", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "fd://"])
+def test_what_is_not_the_address_of_an_engine_is_refused(host: str, image: str) -> None:
+    pytest.importorskip("docker")
+    with pytest.raises(ModelshipError, match=f"docker_host '{host}' is not the address of a Docker Engine") as caught:
+        _deploy(check=True, image=image, docker_host=host)
+    assert caught.value.kind == "input"
+
+
 def test_no_engine_and_no_sdk_are_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("docker")
     for host in (f"unix://{tmp_path}/docker.sock", "tcp://127.0.0.1:9"):
@@ -313,6 +332,44 @@ def test_a_published_port_is_named_by_its_container() -> None:
         ports.check_free("127.0.0.1", 5000, [other])
     with pytest.raises(ModelshipError, match="no address of this host"):
         ports.check_free("192.0.2.1", 5000, [])
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "proxied", "free"),
+    [
+        ("0.0.0.0", "::1", False, True),
+        ("0.0.0.0", "::", False, True),
+        ("0.0.0.0", "::", True, False),
+        ("127.0.0.1", "::", True, False),
+        ("::", "127.0.0.1", True, True),
+        ("::", "::1", False, False),
+        ("::1", "127.0.0.1", False, True),
+        ("", "::1", False, False),
+    ],
+)
+def test_ipv4_and_ipv6_are_ports_of_their_own_unless_a_proxy_listens_at_all_addresses(
+    held: str, wanted: str, proxied: bool, free: bool
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    other = {"Names": ["/shop"], "Ports": [{"IP": held, "PublicPort": port}]}
+    if free:
+        ports.check_free(wanted, port, [other], proxied=proxied)
+    else:
+        with pytest.raises(ModelshipError, match="taken by the container shop"):
+            ports.check_free(wanted, port, [other], proxied=proxied)
+
+
+def test_an_ipv4_socket_takes_the_port_of_all_addresses_from_a_proxy_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        ports.check_free("::", port, [])
+        with pytest.raises(ModelshipError, match="is taken by"):
+            ports.check_free("::", port, [], proxied=True)
+        with pytest.raises(ModelshipError, match="is taken by"):
+            ports.check_free("0.0.0.0", port, [], own=["::1"])
+        ports.check_free("0.0.0.0", port, [], own=["127.0.0.1"])
 
 
 def test_an_ended_connection_does_not_take_the_port() -> None:

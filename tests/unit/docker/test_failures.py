@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import typing as t
 
 import pytest
@@ -108,6 +109,42 @@ def test_a_rollback_starts_what_was_stopped_though_the_new_container_cannot_be_r
     run._undo(error)
     assert ("start", "digits-g1-1") in engine.done
     assert error.message == "it does not run; rolling back failed too: remove does not work"
+
+
+@pytest.mark.parametrize(
+    ("subnet", "replicas", "first", "others"),
+    [
+        ("172.30.0.0/24", 1, "172.30.0.16", {}),
+        ("172.30.0.0/28", 1, "172.30.0.2", {}),
+        ("172.30.0.0/29", 5, "172.30.0.2", {}),
+        ("172.30.0.0/29", 1, "172.30.0.3", {"x": {"IPv4Address": "172.30.0.2/29"}}),
+        ("172.30.0.0/27", 28, "172.30.0.16", {}),
+    ],
+)
+def test_replicas_get_addresses_in_networks_of_any_size(
+    subnet: str, replicas: int, first: str, others: dict[str, t.Any]
+) -> None:
+    declaration = declared(replicas=replicas)
+    network = {"IPAM": {"Config": [{"Subnet": subnet, "Gateway": "172.30.0.1"}]}, "Containers": others}
+    observed = Observed(network=network)
+    plan = decide(declaration, OPTION, observed)
+    found = Run(t.cast(t.Any, Engine()), declaration, OPTION, observed, plan, Progress())._addresses()
+    assert found[0] == first
+    assert len(set(found)) == replicas
+    assert not {"172.30.0.0", "172.30.0.1", *(item["IPv4Address"][:-3] for item in others.values())} & set(found)
+    assert all(ipaddress.ip_address(item) in ipaddress.ip_network(subnet) for item in found)
+
+
+def test_a_network_with_too_few_addresses_is_named() -> None:
+    declaration = declared(replicas=6)
+    observed = Observed(network=Engine().create_network("modelship-digits", {}))
+    assert observed.network
+    observed.network["IPAM"]["Config"][0]["Subnet"] = "172.30.0.0/29"
+    run = Run(t.cast(t.Any, Engine()), declaration, OPTION, observed, decide(declaration, OPTION, observed), Progress())
+    with pytest.raises(
+        ModelshipError, match=r"modelship-digits \(172.30.0.0/29\) has 5 free addresses, and 6 new replicas"
+    ):
+        run._addresses()
 
 
 def test_a_first_deployment_that_fails_leaves_no_network() -> None:
