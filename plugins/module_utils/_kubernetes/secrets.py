@@ -10,7 +10,8 @@ import json
 import typing as t
 
 from .._core.redaction import fingerprint
-from .._core.secret_names import is_secret, is_secret_name, is_secret_value, passwords_in
+from .._core.secret_names import is_secret_name
+from .._core.secret_values import is_secret, passwords_in, replaced
 
 #: kubectl keeps a whole copy of the object here, values of Secrets included.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -114,18 +115,10 @@ def _redacted(value: t.Any, hide: Hide) -> t.Any:
         return result
     if isinstance(value, list):
         return [_redacted(item, hide) for item in value]
-    return _without_passwords(value, hide) if isinstance(value, str) else value
+    return replaced(value, hide) if isinstance(value, str) else value
 
 
 def _is_secret_field(name: str) -> bool:
     lower = name.lower()
     return is_secret_name(name) and lower not in _NO_SECRETS and not lower.endswith(_REFERENCES)
 
-
-def _without_passwords(text: str, hide: Hide) -> str:
-    if not is_secret_value(text):
-        return text
-    passwords = sorted((word for word in passwords_in(text) if word in text), key=len, reverse=True)
-    for password in passwords:
-        text = text.replace(password, hide(password))
-    return text if passwords else hide(text)

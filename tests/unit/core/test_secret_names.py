@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.modelship.core.plugins.module_utils._core.secret_names import (
+from ansible_collections.modelship.core.plugins.module_utils._core.secret_names import is_secret_name
+from ansible_collections.modelship.core.plugins.module_utils._core.secret_values import (
     is_secret,
-    is_secret_name,
     is_secret_value,
     passwords_in,
     secret_values,
