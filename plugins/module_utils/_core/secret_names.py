@@ -25,13 +25,13 @@ def _words(text: str) -> frozenset[str]:
 #: Secret wherever they are in a name.
 _ALWAYS = _words(
     "PASSWORD PASSWORDS PASSWD PASSPHRASE PASSPHRASES PASSCODE PWD SECRET SECRETS CREDENTIAL CREDENTIALS CREDS CRED "
-    "AUTHORIZATION BEARER DSN JWT CONNSTR CONNECTIONSTRING"
+    "AUTHORIZATION BEARER DSN JWT CONNSTR CONNECTIONSTRING PSK DOCKERCONFIGJSON"
 )
 #: The same without separators (PGPASSWORD, clientsecret); not SECRETARY, SECRETION.
 _INSIDE = re.compile(r"PASSWORD(?!LESS)|PASSWD|PASSPHRASE|CREDENTIAL|SECRET(?!AR|ION|OR|IV|E)")
 _ENDS = re.compile(
-    r"(?:API|ACCESS|PRIVATE|PRIV|SIGNING|ENCRYPTION|MASTER|STORAGE|ACCOUNT|AUTH|SSH|LICENSE|LICENCE)KEYS?$"
-    r"|(?<!^SUB)(?<!^PRE)(?<!^MULTI)(?<!^NEXT)(?<=.)TOKEN$|(?<=.)PWD$"
+    r"(?:API|ACCESS|PRIVATE|PRIV|SIGNING|ENCRYPTION|MASTER|STORAGE|ACCOUNT|AUTH|SSH|SHARED|AES|HMAC|RSA|LICENSE|LICENCE)KEYS?$"
+    r"|(?<!^SUB)(?<!^PRE)(?<!^MULTI)(?<!^NEXT)(?<=.)TOKEN$|(?<=.)PWD$|^(?:ADMIN|BIND|DB|ROOT|USER)PW$"
 )
 #: English words, and filters of signals, that end in PASS.
 _NO_PASSWORDS = _words(
@@ -58,7 +58,8 @@ _OF_ACCESS = _words(
 )
 #: Before PASS: not a password.
 _RUNS = _words(
-    "LOW HIGH BAND ALL FIRST SECOND SINGLE MULTI TWO ONE N NUM FORWARD BACKWARD BY TEST GRAPH FUSION OPTIMIZER COMPILER"
+    "LOW HIGH BAND ALL FIRST SECOND SINGLE MULTI TWO ONE N NUM FORWARD BACKWARD BY TEST GRAPH FUSION OPTIMIZER COMPILER "
+    "PER"
 )
 #: Before KEY: it opens something. Also where further words follow (STORAGE_KEY_PRIMARY).
 _OPENS = _words(
@@ -77,16 +78,26 @@ _NAMES = _words(
 _ORDINALS = _words("PRIMARY SECONDARY")
 _BEFORE_SAS = _words("STORAGE BLOB ACCOUNT CONTAINER AZURE SERVICE QUEUE TABLE")
 _BEFORE_PAT = _words("GITHUB GITLAB GH GIT AZURE DEVOPS ADO")
-_BEFORE_AUTH = _words("BASIC HTTP PROXY REGISTRY DOCKER REDISCLI NPM")
+_BEFORE_AUTH = _words("BASIC REDIS HTTP PROXY REGISTRY DOCKER REDISCLI NPM")
+
 
 def is_secret_name(name: str) -> bool:
     """Tell whether a variable, header or field called *name* is taken to hold a secret."""
     if name in _WORKING_DIRECTORY:
         return False
-    words = [part.upper() for part in _WORD.findall(_HUMPS.sub(" ", name))]
+    words = _words_of(name)
     if not words or (words[-1] in _DESCRIBES and words[-2:] != ["SECRET", "ID"]):
         return False
     return any(_is_secret_word(words, index) for index in range(len(words)))
+
+
+def describes(name: str) -> bool:
+    """Tell whether a field called *name* says something about a secret, beside which it is (C(path), C(expirationSeconds))."""
+    return (_words_of(name) or [""])[-1] in _DESCRIBES
+
+
+def _words_of(name: str) -> list[str]:
+    return [part.upper() for part in _WORD.findall(_HUMPS.sub(" ", name))]
 
 
 def _is_secret_word(words: list[str], index: int) -> bool:

@@ -26,12 +26,16 @@ def without_secrets(value: t.Any, found: list[t.Any]) -> t.Any:
     if isinstance(value, dict):
         named = is_secret_key(value.get("name", ""))  # an item of a list of variables: name and value
         return {
-            key: _hidden(item, found) if is_secret_key(key) or (named and key == "value") else without_secrets(item, found)
+            key: _hidden(item, found)
+            if is_secret_key(key) or (named and key == "value")
+            else without_secrets(item, found)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
         return [
-            _hidden(item, found) if is_option(before) and not str(item).startswith("-") else without_secrets(item, found)
+            _hidden(item, found)
+            if is_option(before) and not str(item).startswith("-")
+            else without_secrets(item, found)
             for before, item in zip(["", *value], value, strict=False)
         ]
     return _text_without_secrets(value, found) if isinstance(value, str) else value

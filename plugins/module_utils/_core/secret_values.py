@@ -24,10 +24,15 @@ _PATTERNS = (
     re.compile(r"://(?P<secret>(?=[^\s/?#:@]{0,100}\d)[^\s/?#:@]{16,512})@"),
     re.compile(r"(?m)(?:^|(?<=[\s\"'=]))[\w.+-]{1,100}:(?P<secret>[^\s@:/]{1,512})@(?:tcp|unix)\("),
     re.compile(r"\bjdbc:oracle:\w+:[^\s/@:]+/(?P<secret>[^\s@]{1,512})@"),
-    re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----\n?|\Z)"),
+    re.compile(
+        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----\n?|\Z)"
+    ),
     re.compile(
         r"(?i)\bauthorization\\?[\"']?\s*[:=]\s*\\?[\"']?(?:basic|bearer|token|apikey)(?:\s|%20)+(?P<secret>[^\s\"',;\\]{1,8192})"
     ),
+    re.compile(
+        r"\"auth\\?\"\s*:\s*\\?\"(?P<secret>[A-Za-z0-9+/]{8,4096}={0,2})\\?\""
+    ),  # of a registry, in Docker's configuration
     # the tokens of well-known services
     re.compile(
         r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{30,255}|github_pat_\w{22,255}|glpat-[\w-]{20,255}|hf_[A-Za-z0-9]{30,255}"
@@ -101,7 +106,7 @@ def passwords_in(value: str) -> set[str]:
         lines = [line.strip() for line in text.splitlines() if not line.strip().startswith("-----")]
         found |= {line for line in lines if line}
         found |= {match["value"] for line in lines if (match := _LINE.fullmatch(line)) and match["value"]}
-    return found | {decoded for text in found for decoded in _decoded(text)}
+    return found | {plain for text in found for plain in decoded(text)}
 
 
 def secret_values(variables: t.Mapping[str, t.Any]) -> set[str]:
@@ -146,7 +151,9 @@ def secret_spans(text: str) -> list[Span]:
                 end = begin + len(text[begin:end].rstrip("}])" if text[begin] not in "$<{" else ""))
             found.append((begin, end))
     for each in _NAMED:
-        found += [match.span(match.lastgroup or 0) for match in each.finditer(text) if _is_secret_parameter(match["key"])]
+        found += [
+            match.span(match.lastgroup or 0) for match in each.finditer(text) if _is_secret_parameter(match["key"])
+        ]
     if ":" in text or "=" in text:
         found += _in_lines(text)
     return _united([span for span in found if _is_content(text[slice(*span)])])
@@ -213,12 +220,12 @@ def _is_header(scheme: str, text: str) -> bool:
     return scheme == "bearer" or any(letter.isdigit() for letter in text)
 
 
-def _decoded(text: str) -> set[str]:
+def decoded(text: str) -> set[str]:
     """Return the secret *text* without quotes, escapes, percent-encoding and the base64 of C(user:password)."""
     bare = text.strip("\"'")
     found = {bare, urllib.parse.unquote(bare)}
     if header := _HEADER.fullmatch(bare):
-        found |= {header["secret"], *_decoded(header["secret"])}
+        found |= {header["secret"], *decoded(header["secret"])}
     found |= {password for plain in _base64(bare) if (password := plain.partition(":")[2])}
     if "\\" in bare:
         try:

@@ -11,7 +11,7 @@ from .._core.errors import ModelshipError
 from .autoscaled import scales
 from .managed import comparable
 from .objects import Key, Object, custom_kinds, key_of, version_of
-from .refusal import Conflict, combined, conflict_error, conflicts_of, explained, some
+from .refusal import Conflict, combined, conflict_error, conflicts_of, explained, is_final, some
 
 if t.TYPE_CHECKING:
     from .client import Api
@@ -63,6 +63,8 @@ def try_out(
                 change.force = True
                 answer = _or_error(ask, change)
                 found = conflicts_of(answer, change.key) if isinstance(answer, ModelshipError) else []
+            if found and (final := _final_refusal(api, change)):
+                answer, found = final, []
             conflicts += found
         if isinstance(answer, ModelshipError) and not conflicts_of(answer, change.key):
             answer, beside = _without_blocking(api, change, answer, force=force)
@@ -83,6 +85,15 @@ def try_out(
     for change in doubtful:
         stays = _is_same(change) or change.key in plan.refused
         (plan.unchanged if stays else plan.updates).append(change)
+
+
+def _final_refusal(api: Api, change: Change) -> ModelshipError | None:
+    """Return the refusal of what cannot change at all, so that it is of no use to take fields over; else ``None``."""
+    try:
+        _tried(api, change, force=True)
+    except ModelshipError as exc:
+        return exc if is_final(exc) else None
+    return None
 
 
 def _without_blocking(
