@@ -11,8 +11,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .masking import encodings
 from .redaction import HIDDEN, maskable
-from .secret_names import is_secret_value, passwords_in
 from .secret_text import without_secrets
+from .secret_values import is_secret_value, passwords_in
 
 
 class Concealed(t.NamedTuple):
@@ -29,7 +29,7 @@ class Concealed(t.NamedTuple):
 class DiscreetModule(AnsibleModule):  # type: ignore[misc]
     """An ``AnsibleModule`` that shows and logs its options only as :meth:`concealed` returns them.
 
-    By default these are all but the values of names, at any depth, that tell of a secret, and passwords in URLs.
+    By default these are all but the values of names, at any depth, that tell of a secret, and secrets in texts.
 
     ``no_log`` on a whole dict would mask each of its values wherever it stands, a "1" in every digest and address too.
     """

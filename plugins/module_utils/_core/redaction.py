@@ -10,7 +10,7 @@ import os
 import re
 import typing as t
 
-from .secret_names import is_secret
+from .secret_values import is_secret
 
 #: What stands for a secret where also that it changed is of no interest; Ansible's own word.
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"

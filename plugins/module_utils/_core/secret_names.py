@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the modelship authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Recognition of secrets by the words in a variable's name, and by the shape of its value.
+"""Recognition of secrets by the words in a variable's name; :mod:`.secret_values` recognizes them in values.
 
 Names are split into words at everything that is not a letter and at camelCase humps, so that C(MONKEY) has no C(KEY) and
 C(TOKENIZER_PATH) no C(TOKEN). A name whose last word describes a secret (C(API_KEY_ID), C(PASSWORD_FILE)) does not hold it.
@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import typing as t
-import urllib.parse
 
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[A-Za-z]+")
@@ -27,13 +25,13 @@ def _words(text: str) -> frozenset[str]:
 #: Secret wherever they are in a name.
 _ALWAYS = _words(
     "PASSWORD PASSWORDS PASSWD PASSPHRASE PASSPHRASES PASSCODE PWD SECRET SECRETS CREDENTIAL CREDENTIALS CREDS CRED "
-    "AUTHORIZATION BEARER DSN JWT CONNSTR CONNECTIONSTRING"
+    "AUTHORIZATION BEARER DSN JWT CONNSTR CONNECTIONSTRING PSK DOCKERCONFIGJSON"
 )
 #: The same without separators (PGPASSWORD, clientsecret); not SECRETARY, SECRETION.
 _INSIDE = re.compile(r"PASSWORD(?!LESS)|PASSWD|PASSPHRASE|CREDENTIAL|SECRET(?!AR|ION|OR|IV|E)")
 _ENDS = re.compile(
-    r"(?:API|ACCESS|PRIVATE|PRIV|SIGNING|ENCRYPTION|MASTER|STORAGE|ACCOUNT|AUTH|SSH|LICENSE|LICENCE)KEYS?$"
-    r"|(?<!^SUB)(?<!^PRE)(?<!^MULTI)(?<!^NEXT)(?<=.)TOKEN$|(?<=.)PWD$"
+    r"(?:API|ACCESS|PRIVATE|PRIV|SIGNING|ENCRYPTION|MASTER|STORAGE|ACCOUNT|AUTH|SSH|SHARED|AES|HMAC|RSA|LICENSE|LICENCE)KEYS?$"
+    r"|(?<!^SUB)(?<!^PRE)(?<!^MULTI)(?<!^NEXT)(?<=.)TOKEN$|(?<=.)PWD$|^(?:ADMIN|BIND|DB|ROOT|USER)PW$"
 )
 #: English words, and filters of signals, that end in PASS.
 _NO_PASSWORDS = _words(
@@ -60,7 +58,8 @@ _OF_ACCESS = _words(
 )
 #: Before PASS: not a password.
 _RUNS = _words(
-    "LOW HIGH BAND ALL FIRST SECOND SINGLE MULTI TWO ONE N NUM FORWARD BACKWARD BY TEST GRAPH FUSION OPTIMIZER COMPILER"
+    "LOW HIGH BAND ALL FIRST SECOND SINGLE MULTI TWO ONE N NUM FORWARD BACKWARD BY TEST GRAPH FUSION OPTIMIZER COMPILER "
+    "PER"
 )
 #: Before KEY: it opens something. Also where further words follow (STORAGE_KEY_PRIMARY).
 _OPENS = _words(
@@ -79,64 +78,26 @@ _NAMES = _words(
 _ORDINALS = _words("PRIMARY SECONDARY")
 _BEFORE_SAS = _words("STORAGE BLOB ACCOUNT CONTAINER AZURE SERVICE QUEUE TABLE")
 _BEFORE_PAT = _words("GITHUB GITLAB GH GIT AZURE DEVOPS ADO")
-_BEFORE_AUTH = _words("BASIC HTTP PROXY REGISTRY DOCKER REDISCLI NPM")
-
-#: User and password in a URL; a password in a connection string, a query or a command's options.
-_URL = re.compile(r"://[^\s/?#:@]*:(?P<secret>[^\s/?#]+)@")
-_PAIR = re.compile(
-    r"(?i)(?:^|[;&?\s,\"'{(-])(?:password|passwd|pwd|accountkey|sharedaccesskey|sharedaccesssignature|api_?key|access_?token|"
-    r"client_?secret|secret|token|sig)\s*=\s*[\"']?(?P<secret>[^;&\s\"']+)"
-)
-_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----")
-_HEADER = re.compile(r"(?i)(?:basic|bearer|token) (?P<secret>[A-Za-z0-9+/=._~-]{8,})")
-#: Another variable's value is put there by Kubernetes, a shell or a library.
-_REFERENCE = re.compile(r"\$\(\w+\)|\$\{[^}]*\}|\$\w+|<[^>]*>|\*+|%\(\w+\)s")
-_SWITCHES = frozenset(("true", "false", "yes", "no", "on", "off", ""))
-#: A file beside which nothing else has such a name.
-_FILE = re.compile(
-    r"(~|\.{1,2})?(/[\w.@-]+)*/[\w@-][\w.@-]*\.(key|pem|crt|cer|der|json|txt|pub|p12|pfx|jks|toml|ya?ml)"
-)
+_BEFORE_AUTH = _words("BASIC REDIS HTTP PROXY REGISTRY DOCKER REDISCLI NPM")
 
 
 def is_secret_name(name: str) -> bool:
     """Tell whether a variable, header or field called *name* is taken to hold a secret."""
     if name in _WORKING_DIRECTORY:
         return False
-    words = [part.upper() for part in _WORD.findall(_HUMPS.sub(" ", name))]
+    words = _words_of(name)
     if not words or (words[-1] in _DESCRIBES and words[-2:] != ["SECRET", "ID"]):
         return False
     return any(_is_secret_word(words, index) for index in range(len(words)))
 
 
-def is_secret(name: str, value: t.Any) -> bool:
-    """Tell whether the variable *name* with *value* holds a secret, as far as its name or its value shows.
-
-    A switch (C(ALLOW_EMPTY_PASSWORD=yes)) and the path of a key or a file of credentials are none.
-    """
-    text = str(value)
-    if is_secret_value(text):
-        return True
-    return is_secret_name(name) and text.lower() not in _SWITCHES and not _FILE.fullmatch(text)
+def describes(name: str) -> bool:
+    """Tell whether a field called *name* says something about a secret, beside which it is (C(path), C(expirationSeconds))."""
+    return (_words_of(name) or [""])[-1] in _DESCRIBES
 
 
-def is_secret_value(value: str) -> bool:
-    """Tell whether *value* has a password in a URL or a connection string, or is a private key or an Authorization header."""
-    return bool(passwords_in(value)) or bool(_PRIVATE_KEY.search(value))
-
-
-def passwords_in(value: str) -> set[str]:
-    """Return the passwords in URLs, connection strings and header of the text *value*, as they are written, and decoded."""
-    found = {match["secret"] for pattern in (_URL, _PAIR) for match in pattern.finditer(value)}
-    if header := _HEADER.fullmatch(value):
-        found.add(header["secret"])
-    found = {secret for secret in found if not _REFERENCE.fullmatch(secret)}
-    return found | {urllib.parse.unquote(secret) for secret in found}
-
-
-def secret_values(variables: t.Mapping[str, t.Any]) -> set[str]:
-    """Return the values of *variables* that are secret by name or shape, and the passwords in them."""
-    found = {str(value) for name, value in variables.items() if value not in (None, "") and is_secret(name, value)}
-    return found | {password for value in found for password in passwords_in(value)}
+def _words_of(name: str) -> list[str]:
+    return [part.upper() for part in _WORD.findall(_HUMPS.sub(" ", name))]
 
 
 def _is_secret_word(words: list[str], index: int) -> bool:

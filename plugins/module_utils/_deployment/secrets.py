@@ -12,7 +12,8 @@ import urllib.parse
 
 from .._core.discretion import Concealed, DiscreetModule, hidden
 from .._core.redaction import HIDDEN, maskable
-from .._core.secret_names import is_secret, is_secret_name
+from .._core.secret_names import is_secret_name
+from .._core.secret_values import is_secret
 from .._kubernetes.secrets import redacted, secrets_in
 
 #: Keys of a kubeconfig that hold a secret, an old auth-provider's configuration included.

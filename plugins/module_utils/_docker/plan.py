@@ -9,7 +9,7 @@ import dataclasses
 import typing as t
 
 from .._core.diff import Difference
-from .._core.secret_names import secret_values
+from .._core.secret_values import secret_values
 from .._deployment.declaration import Declaration
 from . import proxy as proxies
 from .observe import Container, Observed, proxy_name

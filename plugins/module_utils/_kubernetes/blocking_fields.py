@@ -32,9 +32,13 @@ _STEP = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
 #: Two things that a structure cannot have together.
 _EXCLUSIVE = re.compile(
     r"more than (1|one) |may not be (specified|set|used) (when|with|together)|cannot (both )?be (both )?set|mutually exclusive|"
-    r"only one of|exactly one of|must not be (specified|set) when",
+    r"only one of|exactly one of|must not be (specified|set) when|cannot set both|duplicate of key present in|"
+    r"less than or equal to \S+ limit",
     re.I,
 )
+#: A field in a message.
+_NAMED = re.compile(r"`(\w+)`")
+_HANDLERS = frozenset(("exec", "grpc", "httpGet", "sleep", "tcpSocket"))
 _FINAL = re.compile(r"immutable|may not change|updates to .* forbidden", re.I)
 _DUPLICATE = "FieldValueDuplicate"
 
@@ -191,7 +195,7 @@ def _culprits(field: str, message: str, duplicate: bool, declared: Object, live:
     """Return the paths of others' fields that are to blame for what the server says of *field*."""
     steps = [match[1] for match in _STEP.finditer(field)]  # an index is None: of the merged list, which nobody returns
     places = [_Place((), _foreign(live), declared, live)]
-    parents: list[_Place] = []
+    ancestors: list[list[_Place]] = []
     lists: list[_Place] = []
     strange: list[_Place] = []
     for step, following in zip(steps, [*steps[1:], ""], strict=True):
@@ -204,18 +208,40 @@ def _culprits(field: str, message: str, duplicate: bool, declared: Object, live:
             blamed = [child.path for child in here if child.declared is None]
             if blamed and following is not None:  # of a list that is not declared, only the element
                 return blamed
-        parents, places = places, here
+        ancestors.append(places)
+        places = here
         if not here:
             break
     name = steps[-1] if steps else None
     if duplicate and name:
-        return [element.path for place in lists for element in _elements(place) if _repeats(element, place, name)]
+        return [
+            element.path for place in lists for element in _elements(place) if _repeats(element, place, name, message)
+        ]
     if strange and name:  # elements that are not declared: is it the value of one of them that is refused?
-        return [each.path for each in strange if isinstance(each.live, dict) and _has(message, each.live.get(name))]
-    if not _EXCLUSIVE.search(message):
+        missing = message.startswith("Required value")
+        return [
+            each.path
+            for each in strange
+            if isinstance(each.live, dict)
+            and (name not in each.live if missing else _has(message, each.live.get(name)))
+        ]
+    exclusive = bool(_EXCLUSIVE.search(message))
+    if not exclusive:  # another field, which the message names, may have to do with it
+        message = " ".join(_NAMED.findall(message))
+    for around in [places, *reversed(ancestors)]:
+        if found := [path for place in around for path in _undeclared(place, message, named=True)]:
+            return [(*path, *_entry(path, field, live)) for path in found]
+    if not exclusive or not ancestors:
         return []
-    found = [path for place in places for path in _undeclared(place, message, named=True)]
-    return found or [path for place in parents for path in _undeclared(place, message, named=False)]
+    return [path for place in ancestors[-1] for path in _undeclared(place, message, named=False)]
+
+
+def _entry(path: Path, field: str, live: Object) -> Path:
+    """Return the step to the entry of the map at *path* that has the name of the entry that *field* is (C(data[name]))."""
+    if not (match := re.search(r"\[([^\]]+)\]$", field)) or len(path) != 1:
+        return ()
+    there = live.get(path[0][2:])
+    return (f"f:{match[1]}",) if isinstance(there, dict) and match[1] in there else ()
 
 
 def _child(place: _Place, name: str) -> list[_Place]:
@@ -244,10 +270,12 @@ def _by_keys(elements: t.Any, keys: dict[str, t.Any]) -> t.Any:
     return None
 
 
-def _repeats(element: _Place, place: _Place, name: str) -> bool:
+def _repeats(element: _Place, place: _Place, name: str, message: str) -> bool:
     """Tell whether others' *element* is not declared and has the same *name* as a declared one."""
     if element.declared is not None or not isinstance(element.live, dict):
         return False
+    if not place.declared:  # of a list that is not declared at all: the other is in another list
+        return _has(message, element.live.get(name))
     return any(isinstance(item, dict) and item.get(name) == element.live.get(name) for item in place.declared or ())
 
 
@@ -258,7 +286,9 @@ def _undeclared(place: _Place, message: str, *, named: bool) -> list[Path]:
     names = [
         name[2:] for name in place.fields if name.startswith("f:") and name != "f:." and name[2:] not in place.declared
     ]
-    told = [name for name in names if re.search(rf"\b{re.escape(name)}\b", message, re.I)]
+    told = [name for name in names if re.search(rf"\b{re.escape(name.removesuffix('s'))}s?\b", message, re.I)]
+    if "handler type" in message:
+        names = [name for name in names if name in _HANDLERS]
     return [(*place.path, f"f:{name}") for name in (told if named or told else names)]
 
 

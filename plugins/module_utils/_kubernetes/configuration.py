@@ -14,7 +14,7 @@ import typing as t
 
 from .._core.content import canonical_json, sha256_bytes
 from .._core.errors import ModelshipError
-from .._core.secret_names import is_secret
+from .._core.secret_values import is_secret
 from .objects import Object
 from .scope import Scope
 

@@ -48,18 +48,34 @@ def _identified(item: t.Any, where: str) -> Object:
             f"{where} is not a Kubernetes object but of type {type(item).__name__}: give a mapping with apiVersion, kind and "
             "metadata.name (of the text of a file, from_yaml_all makes such mappings)"
         )
+    if str(item.get("kind")).endswith("List") and isinstance(item.get("items"), list):
+        raise ModelshipError(f"{where} is a {item['kind']}: give its items instead")
     metadata = item.get("metadata")
     for field, value in (
         ("apiVersion", item.get("apiVersion")),
         ("kind", item.get("kind")),
         ("metadata.name", metadata.get("name") if isinstance(metadata, dict) else None),
     ):
-        if not isinstance(value, str) or not value:
+        if value and not isinstance(value, str):
+            raise ModelshipError(f"{where}.{field} is of type {type(value).__name__}, not text: write it in quotes")
+        if not value:
             raise ModelshipError(
                 f"{where} has no {field}: a Kubernetes object needs apiVersion, kind and metadata.name"
             )
-    if item["kind"].endswith("List") and isinstance(item.get("items"), list):
-        raise ModelshipError(f"{where} is a {item['kind']}: give its items instead")
+    metadata = t.cast(Object, metadata)
+    if not isinstance(metadata.get("namespace") or "", str):
+        raise ModelshipError(f"{where}.metadata.namespace is not text: write it in quotes")
+    for field in ("labels", "annotations"):
+        values = metadata.get(field) or {}
+        if not isinstance(values, dict):
+            raise ModelshipError(
+                f"{where}.metadata.{field} is of type {type(values).__name__}: give a mapping of texts"
+            )
+        for name, value in values.items():
+            if not isinstance(value, str | None):
+                raise ModelshipError(
+                    f"{where}.metadata.{field}.{name} is of type {type(value).__name__}, not text: write it in quotes"
+                )
     return t.cast(Object, _without_nulls(item))
 
 

@@ -98,6 +98,12 @@ def explained(error: ModelshipError, obj: Object) -> ModelshipError:
     return ApiError(_scrubbed(message, obj), status=error.status, reason=error.reason, causes=error.causes)
 
 
+def is_final(error: ModelshipError) -> bool:
+    """Tell whether the server refused a change of what can never change."""
+    causes = error.causes if isinstance(error, ApiError) and error.status == 422 else []
+    return any(_IMMUTABLE.search(str(cause.get("message"))) for cause in causes)
+
+
 def is_about_object(error: ModelshipError) -> bool:
     """Tell whether the server refused one object, so that others may fare better."""
     return isinstance(error, ApiError) and error.status in _OF_ONE

@@ -10,14 +10,15 @@ import json
 import typing as t
 
 from .._core.redaction import fingerprint
-from .._core.secret_names import is_secret, is_secret_name, is_secret_value, passwords_in
+from .._core.secret_names import describes, is_secret_name
+from .._core.secret_values import decoded, is_option, is_secret, passwords_in, replaced
 
 #: kubectl keeps a whole copy of the object here, values of Secrets included.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 #: Names of fields that end so hold a reference, not the secret itself (``secretName``, ``tokenPath``).
-_REFERENCES = ("name", "ref", "path", "mode", "namespace", "audience")
+_REFERENCES = ("name", "ref", "path", "mode", "namespace", "audience", "class", "template", "parameter", "account")
 #: Fields of Kubernetes that name an entry, a label or a taint.
-_NO_SECRETS = frozenset(("key", "topologykey"))
+_NO_SECRETS = frozenset(("apiversion", "group", "key", "property", "topologykey", "user", "username"))
 
 Hide = t.Callable[[str], str]
 
@@ -41,32 +42,38 @@ def redacted(obj: t.Any, hide: Hide = fingerprint) -> t.Any:
 
 
 def secrets_in(value: t.Any) -> set[str]:
-    """Return the secrets in an object that are text of their own.
-
-    These are the values of Secrets and the passwords in them, of variables and entries of ConfigMaps that are secret by name
-    or shape, and the passwords in any text.
-    """
+    """Return what :func:`redacted` hides in an object: as it is, decoded from base64, and the passwords within it."""
     found: set[str] = set()
+
+    def collect(secret: str) -> str:
+        found.update({secret}, decoded(secret), _inner(secret))
+        return ""
+
+    _redacted(value, collect)
     if isinstance(value, dict):
-        if value.get("kind") == "Secret":
-            for part in ("data", "stringData"):
-                texts = value.get(part)
-                for text in texts.values() if isinstance(texts, dict) else ():
-                    found |= {str(text)}
-                    for plain in _decoded(str(text)) if part == "data" else [str(text)]:
-                        found |= {plain} | _inner(plain)
-        if value.get("kind") == "ConfigMap" and isinstance(entries := value.get("data"), dict):
-            found |= {str(text) for name, text in entries.items() if is_secret(str(name), text)}
-        if _is_secret_pair(value):
-            found.add(str(value["value"]))
-        for item in value.values():
-            found |= secrets_in(item)
+        for obj in _objects(value):
+            if obj.get("kind") == "Secret":
+                for part in ("data", "stringData"):
+                    texts = obj.get(part)
+                    for text in texts.values() if isinstance(texts, dict) else ():
+                        found |= {str(text)}
+                        for plain in _decoded(str(text)) if part == "data" else [str(text)]:
+                            found |= {plain} | _inner(plain)
+            if obj.get("kind") == "ConfigMap" and isinstance(entries := obj.get("data"), dict):
+                found |= {str(text) for name, text in entries.items() if is_secret(str(name), text)}
     elif isinstance(value, list):
         for item in value:
             found |= secrets_in(item)
-    elif isinstance(value, str):
-        found |= passwords_in(value)
     return found
+
+
+def _objects(value: dict[t.Any, t.Any]) -> t.Iterator[dict[t.Any, t.Any]]:
+    """Return *value* and all objects in it, as in lists and in templates of operators."""
+    yield value
+    for item in value.values():
+        for each in item if isinstance(item, list) else [item]:
+            if isinstance(each, dict):
+                yield from _objects(each)
 
 
 def _inner(text: str) -> set[str]:
@@ -103,29 +110,38 @@ def _decoded(text: str) -> set[str]:
         return set()
 
 
-def _redacted(value: t.Any, hide: Hide) -> t.Any:
+def _redacted(value: t.Any, hide: Hide, below: bool = False) -> t.Any:
+    """Return *value* without secrets; *below* a field whose name says so, all but names and references is secret."""
     if isinstance(value, dict):
-        result = {name: _redacted(item, hide) for name, item in value.items()}
+        result = {}
         for name, item in value.items():
-            if isinstance(item, str) and _is_secret_field(str(name)):
-                result[name] = hide(item)
+            lower = str(name).lower()
+            secret = _is_secret_field(str(name)) or (
+                below and lower not in _NO_SECRETS and not lower.endswith(_REFERENCES) and not describes(str(name))
+            )
+            if isinstance(item, dict | list):
+                result[name] = _redacted(item, hide, secret)
+            else:
+                result[name] = _leaf(item, hide, secret)
         if _is_secret_pair(value):
             result["value"] = hide(str(value["value"]))
         return result
     if isinstance(value, list):
-        return [_redacted(item, hide) for item in value]
-    return _without_passwords(value, hide) if isinstance(value, str) else value
+        return [
+            _redacted(item, hide, below or (is_option(before) and not str(item).startswith("-")))
+            for before, item in zip(["", *value], value, strict=False)
+        ]
+    return _leaf(value, hide, below)
+
+
+def _leaf(value: t.Any, hide: Hide, secret: bool) -> t.Any:
+    if isinstance(value, bool | None) or value == "":
+        return value
+    if secret and (isinstance(value, int | float) or is_secret("password", value)):
+        return hide(str(value))
+    return replaced(value, hide) if isinstance(value, str) else value
 
 
 def _is_secret_field(name: str) -> bool:
     lower = name.lower()
     return is_secret_name(name) and lower not in _NO_SECRETS and not lower.endswith(_REFERENCES)
-
-
-def _without_passwords(text: str, hide: Hide) -> str:
-    if not is_secret_value(text):
-        return text
-    passwords = sorted((word for word in passwords_in(text) if word in text), key=len, reverse=True)
-    for password in passwords:
-        text = text.replace(password, hide(password))
-    return text if passwords else hide(text)

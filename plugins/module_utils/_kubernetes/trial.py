@@ -11,7 +11,7 @@ from .._core.errors import ModelshipError
 from .autoscaled import scales
 from .managed import comparable
 from .objects import Key, Object, custom_kinds, key_of, version_of
-from .refusal import Conflict, combined, conflict_error, conflicts_of, explained, some
+from .refusal import Conflict, combined, conflict_error, conflicts_of, explained, is_final, some
 
 if t.TYPE_CHECKING:
     from .client import Api
@@ -63,6 +63,8 @@ def try_out(
                 change.force = True
                 answer = _or_error(ask, change)
                 found = conflicts_of(answer, change.key) if isinstance(answer, ModelshipError) else []
+            if found and (final := _final_refusal(api, change)):
+                answer, found = final, []
             conflicts += found
         if isinstance(answer, ModelshipError) and not conflicts_of(answer, change.key):
             answer, beside = _without_blocking(api, change, answer, force=force)
@@ -73,7 +75,7 @@ def try_out(
             refusals.append((change, answer))
     errors = _judged(plan, doubtful, refusals, check=check)
     if not plan.lenient:
-        errors += _refused_elsewhere(api, elsewhere)
+        errors += _refused_elsewhere(api, elsewhere, observed)
         answers = api.each(lambda obj: api.delete(obj, dry_run=True), plan.prunes)
         errors += [answer for answer in answers if isinstance(answer, ModelshipError)]
     if conflicts:
@@ -83,6 +85,15 @@ def try_out(
     for change in doubtful:
         stays = _is_same(change) or change.key in plan.refused
         (plan.unchanged if stays else plan.updates).append(change)
+
+
+def _final_refusal(api: Api, change: Change) -> ModelshipError | None:
+    """Return the refusal of what cannot change at all, so that it is of no use to take fields over; else ``None``."""
+    try:
+        _tried(api, change, force=True)
+    except ModelshipError as exc:
+        return exc if is_final(exc) else None
+    return None
 
 
 def _without_blocking(
@@ -141,15 +152,23 @@ def try_creates(api: Api, plan: Plan) -> None:
         raise combined(errors)
 
 
-def _refused_elsewhere(api: Api, changes: list[Change]) -> list[ModelshipError]:
-    """Return what validation says against *changes*, whose namespaces do not exist yet: it is asked in one that does.
+def _refused_elsewhere(api: Api, changes: list[Change], observed: Observed) -> list[ModelshipError]:
+    """Return what validation says against *changes*, whose namespaces or service accounts do not exist yet.
+
+    It is asked in a namespace that does, of pods with the namespace's own service account.
 
     Only what is wrong with an object itself counts, not what rights, quotas and policies of the other namespace say.
     """
 
     def ask(change: Change) -> None:
-        obj = {**change.desired, "metadata": {**change.desired["metadata"], "namespace": _ELSEWHERE}}
-        if api.get(obj["apiVersion"], obj["kind"], _ELSEWHERE, change.key.name) is None:
+        obj, where = change.desired, change.key.namespace
+        if observed.namespaces.get(where, True) is None:
+            where = _ELSEWHERE
+            obj = {**obj, "metadata": {**obj["metadata"], "namespace": where}}
+        if (obj["apiVersion"], obj["kind"]) == _POD and isinstance(obj.get("spec"), dict):
+            spec = {name: value for name, value in obj["spec"].items() if not name.startswith("serviceAccount")}
+            obj = {**obj, "spec": spec}
+        if api.get(obj["apiVersion"], obj["kind"], where, change.key.name) is None:
             api.apply(obj, dry_run=True)
 
     found = []
@@ -233,18 +252,20 @@ def _or_error(function: t.Callable[[Change], Object], change: Change) -> Object 
 def _askable(
     plan: Plan, not_served: t.Container[tuple[str, str]], observed: Observed, *, check: bool
 ) -> tuple[list[Change], list[Change]]:
-    """Return the new objects that can be tried before others are made, and those whose namespace does not exist yet.
+    """Return the new objects that can be tried before others are made, and those that can only be validated.
 
     :param check: warn of what cannot be tried, or not where it will be.
     """
     going = {key_of(obj) for obj in plan.going}
-    asked, elsewhere, untried = [], [], []
+    asked, elsewhere, untried, pods = [], [], [], []
     for change in plan.creates:
         obj, key = change.desired, change.key
         kind = (obj["apiVersion"], obj["kind"])
         # a pod needs its service account at once
         if kind in not_served or kind == _POD or key in going:
             untried.append(str(key))
+            if kind == _POD and key not in going:
+                pods.append(change)
         elif key.namespace and observed.namespaces.get(key.namespace, True) is None:
             elsewhere.append(change)
         elif change.result is None:
@@ -260,7 +281,7 @@ def _askable(
             f"{some([str(change.key) for change in elsewhere])} could only be validated in namespace {_ELSEWHERE}: what "
             f"quotas and policies of namespace {', '.join(names)} say is not known before that exists"
         )
-    return asked, elsewhere
+    return asked, [*elsewhere, *pods]
 
 
 def _is_left_by_autoscaler(api: Api, plan: Plan, key: Key, conflicts: list[Conflict]) -> bool:

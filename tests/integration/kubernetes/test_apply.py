@@ -385,6 +385,62 @@ def test_adopting_what_others_declared_in_another_form_names_field_and_manager_a
     assert digits.get("Service", "digits") is not None
 
 
+def _adopted_service(*ports: Object) -> Object:
+    spec = {"selector": {"app": "digits"}, "ports": list(ports)}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "digits"}, "spec": spec}
+
+
+def _adopted_workload(container: Object) -> Object:
+    found = workload("digits", replicas=0)
+    found["spec"]["template"]["spec"]["containers"][0].update({"resources": {}, **container})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "field"),
+    [
+        (
+            _adopted_service({"port": 8080}),
+            _adopted_service({"name": "http", "port": 80}),
+            'spec.ports[port=8080,protocol="TCP"]',
+        ),
+        (
+            _adopted_workload({"securityContext": {"privileged": True}}),
+            _adopted_workload({"securityContext": {"allowPrivilegeEscalation": False}}),
+            ".securityContext.privileged",
+        ),
+        (
+            _adopted_workload({"resources": {"limits": {"memory": "64Mi"}}}),
+            _adopted_workload({"resources": {"requests": {"memory": "128Mi"}}}),
+            ".resources.limits",
+        ),
+    ],
+)
+def test_what_cannot_stand_beside_the_declaration_is_named_and_taken_over_with_force(
+    digits: Deployer, theirs: Object, ours: Object, field: str
+) -> None:
+    create(digits, theirs, manager="helm")
+    with pytest.raises(ModelshipError) as caught:
+        digits.deploy([ours])
+    (conflict,) = caught.value.details["conflicts"]
+    assert conflict["field"].endswith(field)
+    assert conflict["manager"] == "helm"
+    digits.deploy([ours], force=True)
+    assert not digits.deploy([ours]).changed
+
+
+def test_force_is_not_advised_where_a_field_can_never_change(digits: Deployer) -> None:
+    create(digits, workload("digits"), manager="helm")
+    other = workload("digits")
+    other["spec"]["selector"]["matchLabels"]["color"] = "blue"
+    other["spec"]["template"]["metadata"]["labels"]["color"] = "blue"
+    with pytest.raises(ModelshipError) as caught:
+        digits.deploy([other])
+    assert "field is immutable" in caught.value.message
+    assert "delete deployment.apps digits" in caught.value.message
+    assert "force" not in caught.value.message
+
+
 def test_two_deployments_do_not_share_an_object(digits: Deployer) -> None:
     digits.deploy([config("c", a="1")])
     with pytest.raises(

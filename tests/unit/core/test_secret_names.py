@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.modelship.core.plugins.module_utils._core.secret_names import (
+from ansible_collections.modelship.core.plugins.module_utils._core.secret_names import is_secret_name
+from ansible_collections.modelship.core.plugins.module_utils._core.secret_values import (
     is_secret,
-    is_secret_name,
     is_secret_value,
     passwords_in,
     secret_values,
@@ -29,12 +29,13 @@ SECRET = listed(
     JWT_SECRET JWT_PROD CREDENTIAL DB_CREDENTIALS AWS_CREDENTIALS_JSON CREDS GIT_CREDS Authorization
     PROXY_AUTHORIZATION BEARER SENTRY_DSN DATABASE_DSN AZURE_STORAGE_CONNECTION_STRING CONNSTR BASIC_AUTH REDISCLI_AUTH
     LDAP_BIND_PW AZURE_STORAGE_SAS GITHUB_PAT DOCKER_AUTH_CONFIG SESSION_COOKIE PUBLIC_KEY_PASSWORD
+    REDIS_AUTH WPA_PSK bindpw ROOTPW AESKEY preSharedKey PRESHAREDKEY .dockerconfigjson
     """
 )
 
 OTHERS = listed(
     """
-    PWD OLDPWD MODE PATH LOG_LEVEL DEBUG PASSENGERS PASSAGE COMPASS_HEADING BYPASS_CACHE BYPASS LOW_PASS
+    PWD OLDPWD MODE PATH LOG_LEVEL DEBUG PASSENGERS PASSAGE COMPASS_HEADING EPOCHS_PER_PASS BYPASS_CACHE BYPASS LOW_PASS
     HIGH_PASS_CUTOFF LOWPASS PASSWORDLESS_LOGIN SAS_HOME PAT FIRST_PASS NUM_PASS PASS_THROUGH PASS_COUNT FUSION_PASS
     SECRETARY_NAME SECRETION_RATE MAX_TOKENS max_new_tokens MIN_TOKENS tokens NUM_TOKENS TOKENS_PER_SECOND
     TOKENIZERS_PARALLELISM TOKENIZER_PATH tokenizer TOKENISER MAX_TOKEN_LENGTH MAX_TOKEN TOKEN_LIMIT TOKEN_COUNT

@@ -56,7 +56,9 @@ def test_a_private_key_is_hidden_whatever_it_is_called() -> None:
         "x": HIDDEN,
         "y": "-----BEGIN CERTIFICATE-----\nQQ==\n",
     }
-    assert found == [key]
+    assert key in found
+    assert "hunter22" in found
+    assert not any(text.startswith("-----END") for text in found if isinstance(text, str))
 
 
 CONFIG = """\
@@ -84,7 +86,7 @@ def test_a_configuration_file_is_shown_without_its_secrets() -> None:
     assert "horse" not in text
     for kept in ("log: {level: warn}", "  addr: 127.0.0.1:5001", "  username: ci", "delete: {enabled: true}"):
         assert kept in lines
-    assert "storage: {s3: {region: eu, secretkey: <redacted " in text
+    assert 'storage: {s3: {region: eu, secretkey: "<redacted ' in text
     assert len(lines) == len(CONFIG.splitlines())
 
 

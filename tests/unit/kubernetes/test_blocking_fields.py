@@ -273,3 +273,91 @@ def test_a_reason_is_never_shortened_until_it_says_nothing(message: str, shown: 
     assert short_reason(message, True) == of_a_secret
     told = explained(refusal(("spec.a", message)), obj("Service", "v1", {})).message
     assert told == f"Service shop/digits is refused: spec.a: {shown}"
+
+
+def spec_fields(**fields: t.Any) -> Object:
+    return {"f:spec": {f"f:{name}": inner for name, inner in fields.items()}}
+
+
+@pytest.mark.parametrize(
+    ("field", "message", "theirs", "ours", "expected"),
+    [
+        (
+            "spec.maxReplicas",
+            "Invalid value: 3: must be greater than or equal to `minReplicas`",
+            {"minReplicas": 5, "maxReplicas": 9},
+            {"maxReplicas": 3},
+            ["spec.minReplicas"],
+        ),
+        (
+            "spec.context",
+            'Invalid value: {"privileged":true}: cannot set `escalation` to false and `privileged` to true',
+            {"context": {"privileged": True, "user": 5}},
+            {"context": {"escalation": False}},
+            ["spec.context.privileged"],
+        ),
+        (
+            "spec.ports.hostPort",
+            "Invalid value: 81: must match `containerPort` when `hostNetwork` is true",
+            {"hostNetwork": True, "ports": {"hostPort": 80, "containerPort": 80}, "x": 1},
+            {"ports": {"hostPort": 81, "containerPort": 80}},
+            ["spec.hostNetwork"],
+        ),
+        (
+            "spec.resources.requests",
+            'Invalid value: "128Mi": must be less than or equal to memory limit of 64Mi',
+            {"resources": {"limits": {"memory": "64Mi"}}},
+            {"resources": {"requests": {"memory": "128Mi"}}},
+            ["spec.resources.limits"],
+        ),
+        (
+            "spec.backend",
+            'Invalid value: "": cannot set both resource and service backends',
+            {"backend": {"resource": {"name": "r"}, "other": 1}},
+            {"backend": {"service": {"name": "s"}}},
+            ["spec.backend.resource"],
+        ),
+        (
+            "spec.probe.httpGet",
+            "Forbidden: may not specify more than 1 handler type",
+            {"probe": {"exec": {"command": ["x"]}, "periodSeconds": 7}},
+            {"probe": {"httpGet": {"port": 80}}},
+            ["spec.probe.exec"],
+        ),
+        ("spec.a", "Invalid value: 1: must be less than `b`", {"b": 0}, {"a": 1, "b": 0}, []),
+    ],
+)
+def test_a_field_of_others_that_the_message_names_is_blamed_wherever_it_is(
+    field: str, message: str, theirs: Object, ours: Object, expected: list[str]
+) -> None:
+    def fields(value: t.Any) -> Object:
+        return {f"f:{name}": fields(inner) for name, inner in value.items()} if isinstance(value, dict) else {}
+
+    live = obj("Thing", "v1", theirs, entry("helm", {"f:spec": fields(theirs)}))
+    assert found(refusal((field, message)), obj("Thing", "v1", ours), live) == expected
+
+
+def test_an_unnamed_port_that_needs_a_name_beside_ours_is_blamed() -> None:
+    theirs = {"selector": {"a": "b"}, "ports": [{"port": 8080, "protocol": "TCP", "targetPort": 80}]}
+    live = obj("Service", "v1", theirs, entry("kubectl", SPEC))
+    assert found(refusal(("spec.ports[0].name", "Required value")), obj("Service", "v1", OURS), live) == [
+        'spec.ports[port=8080,protocol="TCP"]'
+    ]
+
+
+def test_an_init_container_of_others_with_the_name_of_our_container_is_blamed() -> None:
+    theirs = {"initContainers": [{"name": "web", "image": "a"}, {"name": "other", "image": "a"}]}
+    names = {f'k:{{"name":"{name}"}}': {".": {}, "f:image": {}} for name in ("web", "other")}
+    live = obj("Pod", "v1", theirs, entry("kubectl", spec_fields(initContainers=names)))
+    ours = obj("Pod", "v1", {"containers": [{"name": "web", "image": "b"}]})
+    assert found(refusal(("spec.initContainers[0].name", 'Duplicate value: "web"')), ours, live) == [
+        'spec.initContainers[name="web"]'
+    ]
+
+
+def test_of_binary_data_only_the_entry_of_the_same_name_is_blamed() -> None:
+    live = obj("ConfigMap", "v1", {}, entry("kubectl", {"f:binaryData": {"f:a": {}, "f:b": {}}}))
+    live["binaryData"] = {"a": "AAAA", "b": "AAAA"}
+    ours = {**obj("ConfigMap", "v1", {}), "data": {"a": "1"}}
+    error = refusal(("data[a]", 'Invalid value: "a": duplicate of key present in binaryData'))
+    assert found(error, ours, live) == ["binaryData.a"]

@@ -185,3 +185,26 @@ def test_check_mode_tells_what_a_namespace_that_does_not_exist_yet_may_still_say
     assert "could only be validated in namespace default" in warning
     assert "what quotas and policies of namespace shop say is not known before that exists" in warning
     assert deploy(api).warnings == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_pod_is_validated_before_the_first_write_too_without_its_service_account(there: bool) -> None:
+    asked: list[Object] = []
+
+    def refuse(what: str, _kind: str, obj: Object) -> ApiError | None:
+        if obj.get("kind") != "Pod" or what not in ("try", "apply"):
+            return None
+        asked.append(obj)
+        return refused(422, "Invalid value: it is not allowed", "spec.containers[0].name")
+
+    api = Memory(refuse)
+    if there:
+        api.add(namespace())
+    pod: Object = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "extra"}}
+    pod["spec"] = {"serviceAccountName": "extra", "containers": [{"name": "A_"}]}
+    with pytest.raises(ModelshipError, match=r"it is not allowed.*; nothing was changed$"):
+        deploy(api, pod)
+    assert api.written() == []
+    (tried,) = asked
+    assert tried["spec"] == {"containers": [{"name": "A_"}]}
+    assert tried["metadata"]["namespace"] == ("shop" if there else "default")

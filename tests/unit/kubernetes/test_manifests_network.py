@@ -179,6 +179,22 @@ def test_nulls_of_extra_resources_are_left_out() -> None:
         ([{"apiVersion": "v1", "kind": "Pod"}], "kubernetes.extra_resources[0] has no metadata.name"),
         ([extra("List", items=[])], "kubernetes.extra_resources[0] is a List: give its items"),
         (
+            [{"apiVersion": "v1", "kind": "List", "items": []}],
+            "kubernetes.extra_resources[0] is a List: give its items",
+        ),
+        (
+            [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": 5}}],
+            "kubernetes.extra_resources[0].metadata.name is of type int, not text: write it in quotes",
+        ),
+        (
+            [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": ["a"]}}],
+            "kubernetes.extra_resources[0].metadata.labels is of type list: give a mapping of texts",
+        ),
+        (
+            [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "annotations": {"b": 1}}}],
+            "kubernetes.extra_resources[0].metadata.annotations.b is of type int, not text: write it in quotes",
+        ),
+        (
             [extra(), extra("Secret"), extra()],
             "kubernetes.extra_resources[2] is refused: ConfigMap shop/extra is among the extra resources (index 0)",
         ),

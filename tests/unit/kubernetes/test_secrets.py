@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._deployment.secrets import conceal
+from ansible_collections.modelship.core.plugins.module_utils._kubernetes.secrets import redacted, secrets_in
 
 ROOT = Path(__file__).resolve().parents[3]
 DIGEST = "sha256:0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -183,3 +184,42 @@ def test_neither_a_failure_nor_a_refused_option_shows_a_secret() -> None:
         assert found["invocation"]["module_args"]["image"].endswith(DIGEST)
         assert "4711" not in json.dumps(found)
         assert "hunter22" not in json.dumps(found)
+
+
+def test_all_that_is_below_a_secret_field_of_a_custom_resource_is_hidden_and_masked_elsewhere() -> None:
+    obj = {
+        "kind": "Database",
+        "metadata": {"name": "db"},
+        "spec": {
+            "auth": {"password": "hunter-1"},
+            "credentials": {"user": "ann", "value": "hunter-2", "expirationSeconds": 3600},
+            "secretKeys": ["hunter-3"],
+            "args": ["--password", "hunter-4", "--verbose"],
+            "password": 123456789,
+        },
+    }
+    assert redacted(obj, lambda _secret: "#")["spec"] == {
+        "auth": {"password": "#"},
+        "credentials": {"user": "ann", "value": "#", "expirationSeconds": 3600},
+        "secretKeys": ["#"],
+        "args": ["--password", "#", "--verbose"],
+        "password": "#",
+    }
+    assert secrets_in(obj) == {"hunter-1", "hunter-2", "hunter-3", "hunter-4", "123456789"}
+
+
+def test_references_to_secrets_are_shown() -> None:
+    spec = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "volumes": [
+            {"name": "s", "secret": {"secretName": "tls", "defaultMode": 256, "items": [{"key": "k", "path": "p"}]}},
+            {
+                "name": "t",
+                "projected": {"sources": [{"serviceAccountToken": {"expirationSeconds": 3607, "path": "t"}}]},
+            },
+        ],
+        "authorization": {"type": "Bearer", "credentials": {"name": "c", "key": "k"}},
+        "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+    }
+    assert redacted(spec) == spec
+    assert secrets_in(spec) == set()
