@@ -45,6 +45,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             result["warnings"] = [f"Unknown variables are ignored: {', '.join(strange)}"]
         values: _Values = {}
         errors = []
+        unevaluated: dict[str, list[str]] = {}  # names of variables by the reason
         for name, option in {**options, **variables.PLAYBOOKS}.items():
             if name not in given:
                 continue
@@ -53,15 +54,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             except AnsibleUndefinedVariable:
                 continue  # refers to what only a later task knows; the role itself validates it then
             except AnsibleError as exc:
-                errors.append(f"{name} cannot be evaluated: {' '.join(str(exc).split())}")
+                unevaluated.setdefault(" ".join(str(exc).split()), []).append(name)
             else:
                 errors.append(variables.problem(name, option, values[name]))
         errors = [error for error in errors if error]
+        errors += [f"{', '.join(names)} cannot be evaluated: {reason}" for reason, names in unevaluated.items()]
         if variables.MAIN in arguments["roles"] and not errors:
             errors = [error for error in [variables.deployment_problem(values)] if error]
         if not errors:
             return {**result, "changed": False}
-        count = "1 variable cannot be used" if len(errors) == 1 else f"{len(errors)} variables cannot be used"
+        number = len(errors) - len(unevaluated) + sum(map(len, unevaluated.values()))
+        count = "1 variable cannot be used" if number == 1 else f"{number} variables cannot be used"
         message = "\n".join([f"{count}; nothing was changed:", *errors])
         return {**result, "failed": True, "error_kind": "variables", "msg": message}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import posixpath
 import re
 import typing as t
 from pathlib import Path
@@ -22,6 +23,8 @@ from ansible_collections.modelship.core.plugins.module_utils._deployment.declara
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS as DEPLOYMENT
 from ansible_collections.modelship.core.plugins.module_utils._model import gates
 from ansible_collections.modelship.core.plugins.module_utils._model.compress import METHODS
+from ansible_collections.modelship.core.plugins.module_utils._oci.platforms import parse_platform
+from ansible_collections.modelship.core.plugins.module_utils._oci.reference import parse_reference, parse_tag
 from ansible_collections.modelship.core.plugins.modules.image_build import OPTIONS as IMAGE
 
 Options = dict[str, dict[str, t.Any]]
@@ -58,12 +61,45 @@ _DEPLOYMENT = {
     "host_ip": "modelship_host_ip",
     "port": "modelship_port",
     "kubernetes": "modelship_kubernetes",
+    "image": "modelship_image",
 }
 _SCALARS: dict[str, tuple[str, t.Callable[[t.Any], t.Any]]] = {
     "bool": ("true or false", check_type_bool),
     "float": ("a number", check_type_float),
     "int": ("a whole number", check_type_int),
 }
+#: Directories in which the playbook destroy removes things by name, so that they must not be shared with others.
+_OWN = "_home"
+_SHARED = frozenset(
+    f"/{name}"
+    for name in (
+        *(
+            "",
+            "bin",
+            "boot",
+            "dev",
+            "etc",
+            "home",
+            "lib",
+            "media",
+            "mnt",
+            "opt",
+            "proc",
+            "root",
+            "run",
+            "sbin",
+            "srv",
+            "sys",
+            "tmp",
+        ),
+        *("usr", "usr/bin", "usr/lib", "usr/local", "usr/sbin", "usr/share"),
+        *("var", "var/cache", "var/lib", "var/log", "var/run", "var/spool", "var/tmp"),
+    )
+)
+#: Further paths on the host that are compared with others, and are therefore absolute.
+_ABSOLUTE = ("docker_config_file", "docker_socket", "monitoring_targets_directory", "registry_storage", "trainer_venv")
+#: May be empty although they are not by default: all addresses of the host.
+_MAY_BE_EMPTY = ("monitoring_address", "registry_address")
 _CONDITIONS = ("mutually_exclusive", "options", "required_by", "required_if", "required_one_of", "required_together")
 _MENTIONED = re.compile(rf"\b(?:{'|'.join(PREFIXES)})\w+")
 
@@ -93,6 +129,13 @@ def all_options() -> Options:
 
 
 @functools.cache
+def defaults() -> t.Mapping[str, t.Any]:
+    """Return the variables of all roles' ``defaults/main.yml``, as they stand there."""
+    files = [ROOT / "roles" / role / "defaults/main.yml" for role in (MAIN, *PROVISIONING)]
+    return {name: value for path in files for name, value in yaml.safe_load(path.read_text("utf-8")).items()}
+
+
+@functools.cache
 def mentioned() -> frozenset[str]:
     """Names with the collection's prefixes that its roles and playbooks mention: options, results and internal ones."""
     files = [*ROOT.glob("roles/*/*/*"), *ROOT.glob("playbooks/*.yml")]
@@ -103,11 +146,15 @@ def unknown(names: t.Iterable[str]) -> list[str]:
     """Describe those of *names* that have a prefix of the collection's variables and that no role or playbook knows."""
     options = all_options()
     strange = sorted(name for name in names if name.startswith(PREFIXES) and name not in mentioned() | options.keys())
-    return [_described(name, difflib.get_close_matches(name, options, n=1, cutoff=0.7)) for name in strange]
+    return [f"{name} (did you mean {near}?)" if (near := _nearest(name, options)) else name for name in strange]
 
 
-def _described(name: str, near: list[str]) -> str:
-    return f"{name} (did you mean {near[0]}?)" if near else name
+def _nearest(name: str, options: t.Iterable[str]) -> str:
+    """Return the one of *options* that is most like *name*; their common prefix does not make names alike."""
+    prefix, _unused, rest = name.partition("_")
+    known = [option.partition("_")[2] for option in options if option.startswith(f"{prefix}_")]
+    near = difflib.get_close_matches(rest, known, n=1, cutoff=0.7)
+    return f"{prefix}_{near[0]}" if near else ""
 
 
 def problem(name: str, option: dict[str, t.Any], value: t.Any) -> str:
@@ -118,11 +165,13 @@ def problem(name: str, option: dict[str, t.Any], value: t.Any) -> str:
     kind = option.get("type", "str")
     if wrong := _wrong_type(name, kind, value, secret=secret) or _wrong_choice(name, option, value):
         return wrong
-    if name == "modelship_gates":
-        try:
-            gates.limits({}, value)
-        except ModelshipError as exc:
-            return f"{name}: {exc.message}"
+    if wrong := _wrong_text(name, kind, value):
+        return wrong
+    try:
+        _check_grammar(name, value)
+    except ModelshipError as exc:
+        message = exc.message.removeprefix("platform: ")  # the option of the module
+        return message if message.startswith(name) else f"{name}: {message}"
     if not value and kind == "dict":
         return ""  # an empty mapping stands for none
     result = ArgumentSpecValidator({name: {**option, "required": False}}).validate({name: value})
@@ -159,6 +208,46 @@ def _wrong_type(name: str, kind: str, value: t.Any, *, secret: bool) -> str:
     return ""
 
 
+def _wrong_text(name: str, kind: str, value: t.Any) -> str:
+    """Describe text that is empty where there must be some, and a path on the host that cannot be used."""
+    if value == "" and name not in _MAY_BE_EMPTY and isinstance(defaults().get(name), str) and defaults()[name]:
+        return f"{name} is empty: give a value, or remove the variable for its default"
+    if kind != "path" or not (name.endswith(_OWN) or name in _ABSOLUTE):
+        return ""
+    path = str(value)
+    if not path.startswith("/"):
+        return f"{name} must be an absolute path on the host, not '{path}'"
+    if name.endswith(_OWN) and posixpath.normpath(f"/{path.lstrip('/')}") in _SHARED:
+        return f"{name} must be a directory of its own, as in {path.rstrip('/')}/modelship, not '{path}'"
+    return ""
+
+
+def _check_grammar(name: str, value: t.Any) -> None:
+    """Check what modules would refuse only after the training.
+
+    :raises ModelshipError: the value of the variable *name* is malformed.
+    """
+    if name == "modelship_gates":
+        gates.limits({}, value)
+    elif name == "modelship_registry":
+        try:
+            parse_reference(f"{value}/{MAIN}")
+        except ModelshipError as exc:
+            message = (
+                f"{name}: '{value}' is not a registry: it must be host[:port][/path], as in registry.example.com:5000"
+            )
+            raise ModelshipError(message) from exc
+    elif name == "modelship_repository":
+        repository = parse_reference(str(value))
+        if repository.tag or repository.digest:
+            raise ModelshipError(f"{name}: '{value}' must have no tag and no digest: tags are given in modelship_tags")
+    elif name == "modelship_tags":
+        for tag in value:
+            parse_tag(str(tag))
+    elif name == "modelship_platform":
+        parse_platform(str(value))
+
+
 def _wrong_choice(name: str, option: dict[str, t.Any], value: t.Any) -> str:
     choices = option.get("choices")
     for item in value if isinstance(value, (list, tuple)) else [value]:
@@ -179,9 +268,10 @@ def deployment_problem(values: t.Mapping[str, t.Any]) -> str:
     docker = values.get("modelship_target", "docker") == "docker"
     given = {option: values[name] for option, name in _DEPLOYMENT.items() if values.get(name) not in (None, "", {}, [])}
     # what is built in the same run is not known yet
-    given.update({"name": given.get("name", MAIN), "image": f"{MAIN}@sha256:{'0' * 64}"})
+    built = f"{MAIN}@sha256:{'0' * 64}"
+    given.update({"name": given.get("name", MAIN), "image": values.get("modelship_image") or built})
     if docker and check_type_bool(values.get("modelship_proxy", True)):
-        given["proxy"] = {"image": given["image"]}
+        given["proxy"] = {"image": values.get("modelship_proxy_image") or built}
     result = ArgumentSpecValidator(DEPLOYMENT).validate(given)
     if result.error_messages:
         return "; ".join(" ".join(message.split()) for message in result.error_messages)

@@ -63,6 +63,10 @@ class Run:
         :raises ModelshipError: it failed; new containers are gone again, and what served before does.
         """
         if self.plan.create:
+            if self.declaration.verification is not None:
+                load_release(
+                    self.declaration.verification.release
+                )  # a golden set that cannot be read costs nothing here
             self.docker.pull(self.declaration.image, self.progress)
         try:
             if self.options is not None:

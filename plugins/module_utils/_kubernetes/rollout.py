@@ -97,6 +97,10 @@ class Rollout:
         :param seen: the record that it was made with.
         :raises ModelshipError: it failed; the message says what was put back.
         """
+        if self.settings.waits and self.declaration.verification is not None:
+            from .._endpoint.golden import load_release
+
+            load_release(self.declaration.verification.release)  # a golden set that cannot be read costs nothing here
         record = load_record(self.api, self.namespace, self.name)
         self.previous = self.current = record.good
         first = found.is_first and not seen.stored and not record.stored

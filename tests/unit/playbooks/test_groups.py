@@ -57,3 +57,32 @@ def test_an_inventory_without_the_groups_is_refused(name: str, tmp_path: Path) -
     assert refused.returncode != 0
     assert "neither hosts in the group build_hosts nor in docker_hosts" in " ".join(refused.stdout.split())
     assert "UNREACHABLE" not in refused.stdout
+
+
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_a_run_without_an_inventory_is_refused(name: str, tmp_path: Path) -> None:
+    refused = run(tmp_path, name, {"all": {}})
+    assert refused.returncode != 0
+    assert "neither hosts in the group build_hosts nor in docker_hosts" in " ".join(refused.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "target", "allowed"),
+    [
+        ("site", "build_hosts", "docker", False),
+        ("deploy", "build_hosts", "docker", False),
+        ("deploy", "docker_hosts", "kubernetes", False),
+        ("release", "build_hosts", "docker", True),
+        ("deploy", "docker_hosts", "docker", True),
+        ("deploy", "build_hosts", "kubernetes", True),
+    ],
+)
+def test_a_run_that_would_deploy_to_no_host_is_refused(
+    name: str, group: str, target: str, allowed: bool, tmp_path: Path
+) -> None:
+    hosts = {group: {"hosts": {"one": {"ansible_connection": "local", "modelship_target": target}}}}
+    # a value that is refused next, so that no run gets further
+    tried = run(tmp_path, name, hosts, "-e", "modelship_replicas=two")
+    assert tried.returncode != 0
+    assert ("There is no host to deploy to" in tried.stdout) is not allowed, tried.stdout
+    assert ("modelship_replicas must be a whole number" in tried.stdout) is allowed

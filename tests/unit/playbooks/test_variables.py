@@ -71,12 +71,12 @@ def entry_points(role: str) -> dict[str, t.Any]:
 def test_playbooks_use_entry_points_by_the_names_that_are_validated() -> None:
     used = [
         (match["role"], match["file"])
-        for path in (ROOT / "playbooks").glob("*.yml")
+        for path in [*(ROOT / "playbooks").glob("*.yml"), ROOT / "tests/integration/setup.yml"]
         for match in re.finditer(
             r"name: modelship\.core\.(?P<role>\w+)\n\s+tasks_from: (?P<file>\S+)", path.read_text()
         )
     ]
-    assert len(used) >= 7
+    assert len(used) >= 8
     for role, file in used:
         assert file in entry_points(role), f"{role}: tasks_from {file}"
 
@@ -174,6 +174,28 @@ def wrong(name: str, value: t.Any) -> str:
         ("modelship_kubernetes", {"servce": {}}, "unknown option modelship_kubernetes.servce."),
         ("monitoring_targets", [{"name": "x"}], "missing required arguments: url"),
         ("modelship_registry_password", ["x"], "modelship_registry_password must be text, not a list"),
+        # what modules would refuse only after the training
+        (
+            "modelship_registry",
+            "https://registry.example.com",
+            "'https://registry.example.com' is not a registry: it must be host",
+        ),
+        ("modelship_repository", "127.0.0.1:5001/", "modelship_repository: '127.0.0.1:5001/' is no image reference"),
+        (
+            "modelship_repository",
+            "r.example.com/digits:1",
+            "must have no tag and no digest: tags are given in modelship_tags",
+        ),
+        ("modelship_tags", ["a b"], "modelship_tags: 'a b' is no tag"),
+        ("modelship_platform", "arm64", "modelship_platform: 'arm64' must be linux/ARCHITECTURE"),
+        # what the tasks of a role would join to other paths
+        ("modelship_home", "", "modelship_home is empty: give a value, or remove the variable for its default"),
+        ("modelship_home", "models", "modelship_home must be an absolute path on the host, not 'models'"),
+        ("modelship_home", "~/models", "modelship_home must be an absolute path on the host, not '~/models'"),
+        ("modelship_home", "/", "modelship_home must be a directory of its own, as in /modelship, not '/'"),
+        ("registry_home", "/var/", "registry_home must be a directory of its own, as in /var/modelship, not '/var/'"),
+        ("docker_socket", "", "docker_socket is empty"),
+        ("modelship_name", "", "modelship_name is empty"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_to_do(name: str, value: t.Any, message: str) -> None:
@@ -191,7 +213,7 @@ def test_defaults_and_texts_of_the_command_line_are_accepted() -> None:
     for role in ROLES:
         defaults = yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())
         for name, value in defaults.items():
-            if not (isinstance(value, str) and "{{" in value):
+            if "{{" not in str(value):
                 assert wrong(name, value) == "", name
             if isinstance(value, (bool, int, float)):
                 assert wrong(name, str(value)) == "", name
@@ -203,6 +225,12 @@ def test_defaults_and_texts_of_the_command_line_are_accepted() -> None:
         ({"modelship_limits": {"memory": "5x"}}, "modelship_limits: limits.memory '5x'"),
         ({"modelship_replicas": "0"}, "modelship_replicas: replicas 0"),
         ({"modelship_name": "Not A Name"}, "modelship_name: name"),
+        (
+            {"modelship_image": "r.example.com/digits:1"},
+            "modelship_image: image 'r.example.com/digits:1' is not named by its digest",
+        ),
+        ({"modelship_image": f"r.example.com/digits@sha256:{'1' * 64}"}, ""),
+        ({"modelship_proxy_image": "haproxy:3"}, "is not named by its digest"),
         ({"modelship_https": {"folder": "/tls"}}, "modelship_https: https cannot be used with proxy"),
         ({"modelship_https": {"folder": "/tls"}, "modelship_proxy": "false"}, ""),
         ({"modelship_https": {"secret": "tls"}, "modelship_target": "kubernetes"}, ""),
@@ -213,6 +241,42 @@ def test_a_deployment_that_would_be_refused_is_refused_at_once(values: dict[str,
     found = variables.deployment_problem(values)
     assert message in found
     assert bool(found) == bool(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("modelship_registry", "ghcr.io/team"),
+        ("modelship_registry", "[::1]:5000"),
+        ("modelship_home", "/srv/modelship/"),
+        ("monitoring_address", ""),
+        ("modelship_platform", "linux/arm64"),
+    ],
+)
+def test_values_that_modules_take_are_not_refused(name: str, value: str) -> None:
+    assert wrong(name, value) == ""
+
+
+@pytest.mark.parametrize("given", ["fruit_salad", "fruit_salad/"])
+def test_the_name_is_that_of_the_project_with_and_without_a_trailing_slash(tmp_path: Path, given: str) -> None:
+    tasks = [
+        {"ansible.builtin.include_vars": {"file": str(ROOT / "roles/modelship/defaults/main.yml")}},
+        {"ansible.builtin.debug": {"msg": "named {{ modelship_name }}."}},
+    ]
+    run = play(tmp_path, tasks, modelship_project=f"/models/{given}")
+    assert "named fruit-salad." in run.output, run.output
+
+
+def test_variables_that_cannot_be_evaluated_for_one_reason_are_reported_together(tmp_path: Path) -> None:
+    address = "{{ lookup('ansible.builtin.file', '/nowhere/facts.json') }}"
+    tasks = [{"modelship.core.validate_variables": {}}]
+    run = play(tmp_path, tasks, modelship_registry=address, modelship_namespace=address)
+    message = run.output.partition("fatal:")[0]
+    assert "2 variables cannot be used; nothing was changed:" in message
+    assert re.search(
+        r"modelship_(registry|namespace), modelship_(registry|namespace) cannot be evaluated: .*facts.json", message
+    )
+    assert message.count("cannot be evaluated") == 1
 
 
 # --- values of the command line, which are text ---
@@ -288,6 +352,16 @@ def test_unknown_variables_give_one_warning_with_the_nearest_known_names(tmp_pat
     assert lines == [
         "[WARNING]: Unknown variables are ignored: docker_pakages (did you mean docker_packages?), "
         "modelship_prot (did you mean modelship_port?), registry_zzzzzzzz"
+    ]
+
+
+def test_names_are_compared_without_their_common_prefix() -> None:
+    """Variables of other roles have these prefixes, too: nothing that is merely named alike is suggested for them."""
+    assert variables.unknown(["docker_users", "docker_compose_version", "registry_url", "trainer_venvs"]) == [
+        "docker_compose_version",
+        "docker_users",
+        "registry_url",
+        "trainer_venvs (did you mean trainer_venv?)",
     ]
 
 
