@@ -630,9 +630,7 @@ def test_trailers_of_a_client_without_credentials_count_as_headers_do():
     known.send(opened(1, x_api_key="k"), data(1, 10, end=True))
     ended = 0
     for stream in range(3, 3 + 2 * 100, 2):
-        trailers = raw.frame(
-            raw.HEADERS, raw.END_HEADERS | raw.END_STREAM, stream, encode([("x", f"{stream:01000d}")])
-        )
+        trailers = raw.frame(raw.HEADERS, raw.END_HEADERS | raw.END_STREAM, stream, encode([("x", f"{stream:01000d}")]))
         assert kinds(known.send(opened(stream, x_api_key="k"), trailers)) == [raw.HEADERS, raw.DATA, raw.HEADERS]
         if not ended and codes(unknown.send(public(stream), trailers), raw.GOAWAY):
             ended = stream
