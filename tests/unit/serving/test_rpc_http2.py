@@ -500,6 +500,24 @@ def test_connections_with_calls_at_work_do_not_give_way():
 
 
 @pytest.mark.usefixtures("settled")
+def test_a_client_that_takes_nothing_of_its_response_gives_way_after_a_time():
+    bench = Bench(size=100, max_connections=1, read_seconds=0.2, idle_seconds=75)
+    closed_window = raw.PREFACE + raw.frame(raw.SETTINGS, 0, 0, setting(4, 0))
+    peer = bench.connect(closed_window)
+    peer.send(opened(1), data(1, 10, end=True))
+    time.sleep(0.06)
+    assert bench.connect(b"").transport.state == "closing", "a slow client has a moment to take some"
+    bench.all.sweep()
+    time.sleep(0.2)
+    peer.send(raw.frame(raw.WINDOW_UPDATE, 0, 1, (1).to_bytes(4, "big")))
+    assert bench.connect(b"").transport.state == "closing", "it took some"
+    bench.all.sweep()
+    time.sleep(0.25)
+    assert bench.connect(b"").transport.state == "open"
+    assert peer.transport.state == "closing"
+
+
+@pytest.mark.usefixtures("settled")
 def test_refused_connections_give_way_to_a_client_with_credentials_whatever_they_send():
     bench = Bench(max_connections=3, api_keys="/etc/keys", idle_seconds=75)
     refused = [bench.connect() for _ in range(3)]
