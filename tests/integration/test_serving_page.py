@@ -304,6 +304,12 @@ def test_a_table_has_a_form(browser: Browser, tmp_path: Path):
         browser.script("document.querySelectorAll('#numbers input')[1].value = '0.5'")
         browser.click("#fields button.primary")
         browser.until(f"{LABEL} === '340.5'")
+        # Whole numbers are shown whole: 20 + 12345678.
+        browser.script(
+            "document.querySelectorAll('#numbers input').forEach((x, i) => x.value = [20, 12345678, 0, 0][i])"
+        )
+        browser.click("#fields button.primary")
+        browser.until(f"{LABEL} === '12345698'")
         browser.click("#restore")
         browser.click("#restore")
         browser.until(f"{LABEL} === '684'")

@@ -118,8 +118,11 @@ def explainable(model: t.Any) -> str:
         return f"the model takes {len(model.fields)} inputs, only images can be explained"
     if picture_of(model.fields[0]) is None:
         return f"'{model.fields[0].name}' is not an image but {model.fields[0].describe()}"
-    if model.release.signature.class_output is None:
-        return "the model is not a classifier (its release has no labels): there is no score of a class to explain"
+    signature = model.release.signature
+    if signature.class_output is None:
+        count = len(signature.labels or ())
+        why = f"no output has a score for each of its {count} labels" if count > 1 else "its release has no labels"
+        return f"the model is not a classifier ({why}): there is no score of a class to explain"
     return ""
 
 

@@ -133,6 +133,7 @@ class Connection(Ends, asyncio.BufferedProtocol):
                 raw = self._raw
                 if raw is not None and data.startswith(raw):
                     head, place = self._head, len(raw)
+                    self._seen = 0
                 else:
                     try:
                         found = self._parse(data)

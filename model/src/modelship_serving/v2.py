@@ -7,7 +7,6 @@ Tensors as JSON or binary (:mod:`.binary`); of Triton's further extensions *clas
 
 from __future__ import annotations
 
-import math
 import sys
 import typing as t
 from collections.abc import Awaitable, Sequence
@@ -136,8 +135,8 @@ class Inference:
         self._headers = headers
         self._fields = {field.name: field for field in model.fields}
         self._order = [field.name for field in model.fields]
-        signature = model.release.signature
-        self._labels = signature.labels if signature.class_output is not None else None
+        #: The labels by output: those of the release name the classes of one alone.
+        self._labels = {model.release.signature.class_output: model.release.signature.labels}
         specs = zip(model.release.signature.outputs, model.output_datatypes, strict=True)
         self._outputs = {spec.name: (index, datatype) for index, (spec, datatype) in enumerate(specs)}
         self._known: dict[bytes, _Known] = {}
@@ -310,7 +309,7 @@ class Inference:
         for want in wanted:
             array, datatype = results[want.place], want.datatype
             if want.classes:
-                tops = classes_of(array, want.classes, self._labels)
+                tops = classes_of(array, want.classes, self._labels.get(want.place))
                 data: t.Any = [text for row in tops for text in row]
                 shape, datatype = [len(tops), len(tops[0])], "BYTES"
             else:
@@ -341,11 +340,13 @@ def _bytes(array: Array) -> bytes:
 
 
 def classes_of(array: Array, most: int, labels: tuple[str, ...] | None) -> list[list[str]]:
-    """Return ``score:index[:label]`` of the highest scores of each sample, the highest first."""
+    """Return ``score:index[:label]`` of the highest scores of each sample, the highest first.
+
+    :param labels: of the classes, where the scores are those of a classifier.
+    """
     rows = array.reshape(len(array), -1)
     best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, : min(most, rows.shape[1])]
-    named = labels if labels and len(labels) == rows.shape[1] and math.prod(array.shape[1:]) == len(labels) else None
     return [
-        [f"{row[i]}:{i}" + (f":{named[i]}" if named else "") for i in places]
+        [f"{row[i]}:{i}" + (f":{labels[i]}" if labels else "") for i in places]
         for row, places in zip(rows.tolist(), best.tolist(), strict=True)
     ]

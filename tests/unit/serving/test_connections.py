@@ -61,6 +61,21 @@ async def test_a_request_that_comes_byte_by_byte(server: Running):
 
 
 @over_sockets()
+async def test_a_request_like_the_one_before_may_come_in_parts_before_a_shorter_one(server: Running):
+    client = await server.open()
+    long = b"POST /echo HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * 200 + b"\r\ncontent-length: 1\r\n\r\na"
+    short = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n%b"
+    client.writer.write(long)
+    assert (await client.answer())[2] == b"a"
+    client.writer.write(long[:150])
+    await asyncio.sleep(0.05)
+    client.writer.write(long[150:] + short % b"b" + short % b"c")
+    for expected in (b"a", b"b", b"c"):
+        status, _headers, body = await asyncio.wait_for(client.answer(), 5)
+        assert (status, body) == (200, expected)
+
+
+@over_sockets()
 async def test_head_has_no_body_and_says_how_long_it_would_be(server: Running):
     answer = await server.ask(b"HEAD /get HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")

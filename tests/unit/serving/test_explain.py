@@ -181,6 +181,8 @@ def test_only_classifiers_of_pictures_can_be_explained():
     assert "not a classifier" in explain.explainable(Corner(labels=None)), (
         "a row of numbers alone is not scores of classes"
     )
+    assert "has no labels" in explain.explainable(Corner(labels=None))
+    assert "no output has a score for each of its 3 labels" in explain.explainable(Corner(labels=("a", "b", "c")))
     with pytest.raises(RequestError, match="not a classifier"):
         ask(Corner(labels=None))
     assert explain.explainable(Corner()) == ""

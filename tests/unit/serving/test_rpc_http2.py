@@ -75,7 +75,7 @@ class Application:
     def begin(self, connection: Any, stream: Any) -> None:
         if "x-api-key" in stream.head:
             connection.admitted = True
-        elif connection._all.guarded:
+        elif connection._all.guarded and not stream.head[":path"].endswith("ServerLive"):
             connection.refuse(stream, OK)
 
     def check(self, _connection: Any, _stream: Any) -> None:
@@ -500,6 +500,24 @@ def test_connections_with_calls_at_work_do_not_give_way():
 
 
 @pytest.mark.usefixtures("settled")
+def test_a_client_that_takes_nothing_of_its_response_gives_way_after_a_time():
+    bench = Bench(size=100, max_connections=1, read_seconds=0.2, idle_seconds=75)
+    closed_window = raw.PREFACE + raw.frame(raw.SETTINGS, 0, 0, setting(4, 0))
+    peer = bench.connect(closed_window)
+    peer.send(opened(1), data(1, 10, end=True))
+    time.sleep(0.06)
+    assert bench.connect(b"").transport.state == "closing", "a slow client has a moment to take some"
+    bench.all.sweep()
+    time.sleep(0.2)
+    peer.send(raw.frame(raw.WINDOW_UPDATE, 0, 1, (1).to_bytes(4, "big")))
+    assert bench.connect(b"").transport.state == "closing", "it took some"
+    bench.all.sweep()
+    time.sleep(0.25)
+    assert bench.connect(b"").transport.state == "open"
+    assert peer.transport.state == "closing"
+
+
+@pytest.mark.usefixtures("settled")
 def test_refused_connections_give_way_to_a_client_with_credentials_whatever_they_send():
     bench = Bench(max_connections=3, api_keys="/etc/keys", idle_seconds=75)
     refused = [bench.connect() for _ in range(3)]
@@ -617,3 +635,53 @@ def test_only_so_many_headers_are_decoded_for_a_client_without_credentials():
             ended = stream
     assert 50 < ended // 2 < 66, "64 KiB"
     assert states(refused, known, probe) == ["closing", "open", "open"]
+
+
+def public(stream: int, flags: int = raw.END_HEADERS, **more: str) -> bytes:
+    """The header of a call that needs no credentials."""
+    return raw.frame(raw.HEADERS, flags, stream, raw.block("ServerLive", **more))
+
+
+def test_trailers_of_a_client_without_credentials_count_as_headers_do():
+    bench = Bench(api_keys="/etc/keys")
+    unknown, known = bench.connect(), bench.connect()
+    known.send(opened(1, x_api_key="k"), data(1, 10, end=True))
+    ended = 0
+    for stream in range(3, 3 + 2 * 100, 2):
+        trailers = raw.frame(raw.HEADERS, raw.END_HEADERS | raw.END_STREAM, stream, encode([("x", f"{stream:01000d}")]))
+        assert kinds(known.send(opened(stream, x_api_key="k"), trailers)) == [raw.HEADERS, raw.DATA, raw.HEADERS]
+        if not ended and codes(unknown.send(public(stream), trailers), raw.GOAWAY):
+            ended = stream
+    assert 50 < ended // 2 < 70, "64 KiB"
+
+
+def test_calls_that_send_nothing_leave_room_for_those_of_other_clients():
+    bench = Bench()
+    for _ in range(40):
+        peer = bench.connect()
+        assert not codes(peer.send(*(opened(stream) for stream in range(1, 513, 2))), raw.RST_STREAM)
+    assert kinds(bench.connect().send(opened(1), data(1, 16000, end=True))) == [raw.HEADERS, raw.DATA, raw.HEADERS]
+
+
+def test_clients_without_credentials_have_few_calls_open():
+    bench = Bench(api_keys="/etc/keys")
+    for _ in range(1000):
+        found = bench.connect().send(*(public(stream) for stream in range(1, 513, 2)))
+        assert len(codes(found, raw.RST_STREAM)) == 256 - 32
+    known = bench.connect()
+    found = known.send(*(opened(stream, x_api_key="k") for stream in range(1, 513, 2)))
+    assert not codes(found, raw.RST_STREAM)
+    assert kinds(known.send(data(1, 10, end=True))) == [raw.HEADERS, raw.DATA, raw.HEADERS]
+
+
+def test_first_data_counts_as_it_comes():
+    bench = Bench(size=None)
+    peer = bench.connect()
+    peer.send(opened(1))
+    before = bench.all.held
+    peer.send(data(1, 1000))
+    assert bench.all.held == before + 1000
+    peer.send(opened(3))
+    bench.all.held = bench.all.most_open
+    peer.send(raw.frame(raw.DATA, 0, 3, bytes(100)))
+    assert bench.app.told[-1] == "late"

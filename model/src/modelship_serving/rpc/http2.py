@@ -235,7 +235,10 @@ class Connection(Incoming, asyncio.Protocol):
             return None
         received = 0
         for stream in self.streams.values():
-            if stream.closed or stream.trailers is not None:
+            if stream.trailers is not None:
+                if now - stream.since <= self._all.read_ns:
+                    return None  # its response is being read
+            elif stream.closed:
                 return None  # it is being answered
             received += len(stream.body)
         if received > age * eviction.LEAST_RATE / 1e9:

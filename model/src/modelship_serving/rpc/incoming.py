@@ -61,6 +61,11 @@ _CHATTER_RESET = 2
 _CHATTER_LARGE = 200
 #: Bytes of header blocks that are decoded for a connection which has shown no credentials although clients need them.
 _MOST_UNKNOWN = 65536
+#: Calls at a time over such a connection: those that may be made without credentials, and those whose credentials are being
+#: looked at.
+_MOST_UNKNOWN_STREAMS = 32
+#: What a call takes up besides its header fields and its message.
+_STREAM_BYTES = 1024
 #: Header blocks that are kept decoded, a connection, and the largest header that is.
 _MOST_HEADS, _HEAD_BYTES = 16, 2048
 
@@ -219,7 +224,8 @@ class Incoming(Outgoing):
             self._chatter += _CHATTER_RESET
             self._send(frame(RST_STREAM, 0, number, word.pack(PROTOCOL_ERROR)))
             return
-        if len(self.streams) >= MAX_STREAMS or everybody.held > everybody.most_open:
+        most = _MOST_UNKNOWN_STREAMS if everybody.guarded and not self.admitted else MAX_STREAMS
+        if len(self.streams) >= most or everybody.held > everybody.most_open:
             self._chatter += 1
             self._send(frame(RST_STREAM, 0, number, word.pack(REFUSED_STREAM)))
             return
@@ -227,7 +233,7 @@ class Incoming(Outgoing):
         stream = Stream(number, head, self._initial, now)
         stream.closed = bool(flags & END_STREAM)
         self.streams[number] = stream
-        stream.held = size = size + MAX_FRAME  # its first frame of data is not asked about
+        stream.held = size = size + _STREAM_BYTES
         everybody.held += size
         self._application.begin(self, stream)
         if stream.closed and number in self.streams and stream.trailers is None:
@@ -236,10 +242,6 @@ class Incoming(Outgoing):
     def _decode(self, block: bytes) -> tuple[t.Any, int]:
         """Return what the fields of a block mean to the application, ``None`` where they are malformed, and their bytes."""
         before = self._generation
-        if self._all.guarded and not self.admitted:
-            self._unknown_bytes += len(block)
-            if self._unknown_bytes > _MOST_UNKNOWN:
-                raise ProtocolError(ENHANCE_YOUR_CALM, "too many headers without credentials")
         try:
             fields = self._fields(block)
         except ListSizeError:
@@ -254,6 +256,10 @@ class Incoming(Outgoing):
         return found
 
     def _fields(self, block: bytes) -> list[tuple[str, str]]:
+        if self._all.guarded and not self.admitted:
+            self._unknown_bytes += len(block)
+            if self._unknown_bytes > _MOST_UNKNOWN:
+                raise ProtocolError(ENHANCE_YOUR_CALM, "too many headers without credentials")
         decoder = self._decoder
         try:
             return decoder.decode(block)
@@ -304,20 +310,32 @@ class Incoming(Outgoing):
         if flags & END_STREAM:
             stream.closed = True
             if not stream.body:
-                self._complete(stream, payload)
+                if self._hold_first(stream, size):
+                    self._complete(stream, payload)
                 return
         if not size:
             self._count_chatter(1)
         else:
             if not stream.body:
-                stream.body = bytearray(payload)
-                self._application.check(self, stream)
+                if self._hold_first(stream, size):
+                    stream.body = bytearray(payload)
+                    self._application.check(self, stream)
             else:
                 stream.body += payload
                 if not self._hold(stream, stream.held + size) or len(stream.body) > self._all.window:
                     self._application.late(self, stream)
         if flags & END_STREAM and number in self.streams and stream.trailers is None:
             self._complete(stream)
+
+    def _hold_first(self, stream: Stream, size: int) -> bool:
+        """Note the first data of a stream, for which there is as much room as for a new stream; return whether there is."""
+        everybody = self._all
+        stream.held += size
+        everybody.held += size
+        if everybody.held <= everybody.most_open:
+            return True
+        self._application.late(self, stream)
+        return False
 
     def _complete(self, stream: Stream, body: bytes | None = None) -> None:
         if body is None:

@@ -241,7 +241,7 @@ class RpcInference(Inference):
         for want in wanted:
             array = results[want.place]
             if want.classes:
-                tops = classes_of(array, want.classes, self._labels)
+                tops = classes_of(array, want.classes, self._labels.get(want.place))
                 texts = [text for row in tops for text in row]
                 shape: tuple[int, ...] = (len(tops), len(tops[0]))
                 contents = b"" if raw else messages.write_strings(texts)

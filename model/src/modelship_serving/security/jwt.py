@@ -245,5 +245,5 @@ def _why(jwt: t.Any, exc: Exception) -> str:
         if isinstance(exc, kind):
             return text
     if isinstance(exc, jwt.MissingRequiredClaimError):
-        return f"it lacks the claim {exc.claim}"
+        return f"the claim {exc.claim} is missing"
     return "not valid"

@@ -100,7 +100,7 @@ function listed(outputs) {
   const parts = entries.map(([name, value]) => {
     const all = [value].flat(Infinity);
     const single = all.length === 1;
-    const short = (item) => (typeof item === "number" ? Number(item.toPrecision(7)) : item);
+    const short = (item) => (typeof item === "number" && !Number.isInteger(item) ? Number(item.toPrecision(7)) : item);
     let text = JSON.stringify(value, (unused, item) => short(item));
     if (single) text = String(short(all[0]));
     else if (all.length > MOST_LISTED) text = `${JSON.stringify(all.slice(0, MOST_LISTED).map(short)).slice(0, -1)}, …] (${all.length} values)`;
