@@ -78,10 +78,16 @@ cluster-down: ## remove the test cluster; what it was built of stays in the user
 
 # --- checks -------------------------------------------------------------------------------------------------------
 
-.PHONY: test lint sanity unit integration bench soak lock clean stand
-test: ## everything: lint, sanity, unit and integration tests
-	@$(MAKE) --no-print-directory -j2 --output-sync=target lint sanity cluster-programs
+.PHONY: test test-all checks lint sanity unit integration bench soak lock clean stand
+test: checks ## what CI runs: lint, sanity, unit and integration tests but the long ones
+	$(call with_stand,-m pytest -n 2 --no-loadscope-reorder -m 'not long')
+	@echo 'Not run here: the tests marked long (hosts with systemd, several hosts, many estimators): make test-all'
+
+test-all: checks ## everything that is tested, the long tests too
 	$(call with_stand,-m pytest -n 2 --no-loadscope-reorder)
+
+checks:
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint sanity cluster-programs
 
 lint: .venv/dev $(COLLECTION) ## ruff, mypy, ansible-lint
 	$(BIN)/ruff check .

@@ -27,7 +27,12 @@ _link_collection()
 
 #: What runs one after the other, since it shares a cluster, or this machine's Docker Engine: two long groups side by side.
 _GROUPS = {
-    "machine": ("tests/integration/deployment/", "tests/integration/test_line.py", "tests/integration/test_roles"),
+    "machine": (
+        "tests/integration/deployment/",
+        "tests/integration/test_groups.py",
+        "tests/integration/test_line.py",
+        "tests/integration/test_roles",
+    ),
     "cluster": (
         "tests/cluster/test_cluster.py",
         "tests/integration/kubernetes/",

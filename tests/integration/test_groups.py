@@ -15,7 +15,7 @@ from .systemd_host import Run, SystemdHost, play, systemd_image
 
 __all__ = ["systemd_image"]
 
-pytestmark = [pytest.mark.integration, pytest.mark.line]
+pytestmark = [pytest.mark.integration, pytest.mark.line, pytest.mark.long]
 
 NAME = "groups-test"
 

@@ -13,7 +13,7 @@ from .systemd_host import SystemdHost, systemd_host, systemd_image
 
 __all__ = ["systemd_host", "systemd_image"]
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 HOME = "/var/lib/modelship"
 DAEMON = "/etc/docker/daemon.json"
