@@ -22,6 +22,17 @@ from .tls import client_context
 _EARLY_S = 2.0
 
 
+class _Response(http.client.HTTPResponse):
+    """A response after all interim ones (1xx), of which the standard library skips 100 (Continue) alone."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status in (100, 101) or not 100 <= status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
 class Connection(http.client.HTTPConnection):
     """A connection to *origin*, opened with the first request.
 
@@ -30,6 +41,8 @@ class Connection(http.client.HTTPConnection):
     :param proxy: through which to connect; ``None``: directly.
     :param unix: path of a Unix socket to connect to in place of the host.
     """
+
+    response_class = _Response
 
     def __init__(
         self,

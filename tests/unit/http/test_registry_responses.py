@@ -90,6 +90,19 @@ def test_storage_that_refuses_head_does_not_fail_the_run(serve: Serve) -> None:
     assert storage.seen[0][0] == "HEAD"
 
 
+def test_interim_responses_are_skipped(serve: Serve) -> None:
+    def action(handler: Handler) -> None:
+        for interim in (100, 102, 103):
+            handler.send_response_only(interim)
+            handler.send_header("Link", "</style.css>")
+            handler.end_headers()
+        handler.respond(200, b"{}")
+
+    server = serve(action)
+    repository = Repository(server.host, "digits", Access())
+    assert [repository.manifest("v1")[1] for _unused in range(2)] == [b"{}", b"{}"]
+
+
 # hosts that cannot be
 
 
