@@ -230,7 +230,9 @@ class Run:
         self.docker.write(ident, proxies.CONFIG_FOLDER, proxies.packed(config.text))
         try:
             self.docker.start(ident)
-            self._wait_proxy(ident, token, config)
+            self._wait_proxy(
+                ident, token, config, [host for host, _port in proxies.binds_of(before or "")] if old else ()
+            )
         except BaseException as exc:
             if before and old is not None:  # a restart of the old one must find its own configuration
                 own = proxies.packed(before)
@@ -277,9 +279,10 @@ class Run:
             )
             time.sleep(0.1)
 
-    def _wait_proxy(self, ident: str, token: str, config: proxies.ProxyConfig) -> None:
+    def _wait_proxy(self, ident: str, token: str, config: proxies.ProxyConfig, avoid: t.Collection[str] = ()) -> None:
         deadline = time.monotonic() + _PROXY_DEADLINE_S
-        while proxies.running_config(self.declaration.host_ip, self.declaration.port, token) != config.digest:
+        host, port = self.declaration.host_ip, self.declaration.port
+        while proxies.running_config(host, port, token, avoid) != config.digest:
             how = ended(self.docker.container(ident))
             if how is not None or time.monotonic() >= deadline:
                 log, told = last_log_lines(self.docker, ident)

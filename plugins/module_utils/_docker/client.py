@@ -12,6 +12,7 @@ import typing as t
 
 from .._core.errors import ModelshipError
 from .._core.progress import Progress
+from .._deployment.declaration import check_seconds
 from .._deployment.image_pull import pull_advice
 
 #: Where an Engine is told about registries.
@@ -66,11 +67,15 @@ class Docker:
                 f"docker_host '{self.host}' is not the address of a Docker Engine ({_line(exc)}): write "
                 "unix:///var/run/docker.sock or tcp://HOST:PORT"
             ) from exc
+        timeout = 60 if parameters.get("timeout") is None else parameters["timeout"]
+        if timeout < 1:
+            raise ModelshipError(f"timeout {timeout} is refused: it must be at least 1 second")
+        check_seconds("timeout", timeout)
         with self._explained("connect"):
             self.api: t.Any = docker.APIClient(
                 base_url=self.host,
                 version="auto",
-                timeout=parameters.get("timeout") or 60,
+                timeout=timeout,
                 tls=self._tls(parameters),
             )
 
@@ -84,8 +89,14 @@ class Docker:
             return parameters.get(option) or (os.path.join(folder, default) if folder else None)
 
         authority, cert, key = file("ca_path", "ca.pem"), file("client_cert", "cert.pem"), file("client_key", "key.pem")
-        if not (verify or authority or cert or parameters.get("tls")):
+        if not (verify or authority or cert or key or parameters.get("tls")):
             return False
+        if bool(cert) != bool(key):
+            given, missing = ("client_cert", "client_key") if cert else ("client_key", "client_cert")
+            raise ModelshipError(f"{given} needs {missing}: a Docker Engine's client has a certificate and its key")
+        for option, path in (("ca_path", authority), ("client_cert", cert), ("client_key", key)):
+            if path:
+                _check_readable(option, path)
         from .tls import tls_config
 
         return tls_config((cert, key) if cert and key else None, authority, bool(verify))
@@ -292,6 +303,23 @@ class Docker:
         """Remove a volume; nothing happens to one that is gone."""
         with contextlib.suppress(NotFoundError), self._explained(f"remove volume {name}"):
             self.api.remove_volume(name)
+
+
+def _check_readable(option: str, path: str) -> None:
+    """Make sure that a file can be read, because the SDK's errors would look as if no Engine answered.
+
+    :raises ModelshipError: it cannot, or is missing.
+    """
+    try:
+        with open(path, "rb"):
+            pass
+    except PermissionError as exc:
+        raise ModelshipError(
+            f"permission denied on {option} {path}: run as root (become: true) or as a user that may read it",
+            kind="permission",
+        ) from exc
+    except OSError as exc:
+        raise ModelshipError(f"{option} {path} cannot be read: {exc.strerror or exc}") from exc
 
 
 @contextlib.contextmanager

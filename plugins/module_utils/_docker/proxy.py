@@ -210,9 +210,14 @@ def unpacked(archive: bytes) -> str:
     return ""
 
 
-def running_config(host: str, port: int, token: str) -> str | None:
-    """Ask the running proxy which configuration it has; ``None`` where it does not answer."""
-    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+def running_config(host: str, port: int, token: str, avoid: t.Collection[str] = ()) -> str | None:
+    """Ask the running proxy which configuration it has; ``None`` where it does not answer.
+
+    :param avoid: addresses at which another proxy listens at the same port, which would answer instead of one that listens at
+        all addresses.
+    """
+    own = {"0.0.0.0": ("127.0.0.1", "127.0.0.2"), "::": ("::1", "127.0.0.2")}.get(host, (host,))  # noqa: S104
+    address = next((item for item in own if item not in avoid), own[0])
     address = f"[{address}]" if ":" in address else address
     client = Client(f"http://{address}:{port}", timeout=2.0, headers={_TOKEN_HEADER: token, "connection": "close"})
     try:

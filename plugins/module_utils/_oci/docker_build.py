@@ -47,7 +47,7 @@ def build_image(parameters: dict[str, t.Any], context: Context) -> Outcome:
     try:
         engine = Docker(options)
     except ModelshipError as exc:
-        if not context.check or exc.kind == "permission":
+        if not context.check or exc.kind not in ("environment", "unreachable"):
             raise
         # On a bare machine a task before this one would start the Engine.
         return _predicted(layout, before, {}, exc.message)

@@ -315,6 +315,16 @@ def test_another_address_of_the_host_at_the_same_port(proxied: bool, deployment:
         assert not tested.run(environment={"VERSION": "1"}, host_ip=address).changed
 
 
+def test_another_address_together_with_another_proxy(deployment: t.Any) -> None:
+    deployment.run(environment={"VERSION": "1"})
+    for number, address in enumerate(("0.0.0.0", "::", "127.0.0.1", "0.0.0.0"), start=2):
+        proxy = {"image": deployment.lab.proxy, "limits": {"memory": f"{number}00m"}}
+        options = {"environment": {"VERSION": str(number)}, "host_ip": address, "proxy": proxy}
+        assert deployment.run(**options).changed
+        assert deployment.version() == str(number)
+        assert not deployment.run(**options).changed
+
+
 def test_a_second_run_at_the_same_time_says_so(deployment: t.Any) -> None:
     backend = DockerBackend(deployment.options())
     with locked_by_name(backend.lock_name(deployment.name)), pytest.raises(ModelshipError, match="another run"):

@@ -309,6 +309,31 @@ def test_what_is_not_the_address_of_an_engine_is_refused(host: str, image: str) 
     assert caught.value.kind == "input"
 
 
+@pytest.mark.parametrize("image", ["", IMAGE])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ca_path": "/missing/ca.pem"}, "ca_path /missing/ca.pem cannot be read: No such file or directory"),
+        (
+            {"client_cert": "/missing/cert.pem", "client_key": "/missing/key.pem"},
+            "client_cert /missing/cert.pem cannot be",
+        ),
+        ({"client_cert": "/missing/cert.pem"}, "client_cert needs client_key"),
+        ({"client_key": "/missing/key.pem"}, "client_key needs client_cert"),
+        ({"timeout": 0}, "timeout 0 is refused"),
+        ({"timeout": -1}, "timeout -1 is refused"),
+        ({"timeout": 10**10}, "timeout 10000000000 is refused"),
+    ],
+)
+def test_a_wrong_option_of_the_connection_is_not_reported_as_an_engine_that_does_not_answer(
+    options: dict[str, t.Any], words: str, image: str
+) -> None:
+    pytest.importorskip("docker")
+    with pytest.raises(ModelshipError, match=words) as caught:
+        _deploy(check=True, image=image, docker_host="tcp://127.0.0.1:9", **options)
+    assert caught.value.kind == "input"
+
+
 def test_no_engine_and_no_sdk_are_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("docker")
     for host in (f"unix://{tmp_path}/docker.sock", "tcp://127.0.0.1:9"):
