@@ -67,8 +67,9 @@ options:
         or after a word such as C(API), C(ACCESS), C(PRIVATE), C(SIGNING), C(ENCRYPTION) or C(STORAGE). Examples are
         C(DB_PASSWORD_PRIMARY), C(MYSQL_PWD), C(SIGNING_KEY) and C(dbPassword).
       - So it is by its value, whatever it is called, where that has a password in a URL (C(postgres://user:password@host)) or in
-        a connection string (C(Password=…;), C(AccountKey=…)), or is a private key in PEM or the value of an C(Authorization)
-        header.
+        a connection string (C(Password=…;), C(AccountKey=…)), a value of such a name in JSON, YAML, INI or a command line
+        (C(password=…), C(--api-key …)), a private key in PEM, the value of an C(Authorization) header, or a token of a
+        well-known service (C(ghp_…), C(glpat-…), C(hf_…), JWTs).
       - Not secret are words that only look alike (C(MAX_TOKENS), C(TOKENIZER_PATH), C(KEYBOARD)), public keys and keys that
         name or order something (C(PUBLIC_KEY), C(CACHE_KEY), C(PRIMARY_KEY)), names that end in a word about the secret
         (C(API_KEY_ID), C(PASSWORD_FILE), C(TOKEN_URL)), switches (C(ALLOW_EMPTY_PASSWORD=yes)), and paths of key files.

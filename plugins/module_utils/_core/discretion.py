@@ -87,4 +87,6 @@ def hidden(given: t.Any, is_secret: t.Callable[[str, t.Any], bool], found: list[
     secret = {key: value for key, value in given.items() if value not in (None, "") and is_secret(str(key), value)}
     for value in secret.values():
         found += [value, *passwords_in(str(value))]
-    return {**given, **dict.fromkeys(secret, HIDDEN)}
+    shown = {**given, **dict.fromkeys(secret, HIDDEN)}
+    # NAME=value, mistaken for a name
+    return {name if "=" not in str(name) else without_secrets(str(name), found): value for name, value in shown.items()}

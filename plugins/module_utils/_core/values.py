@@ -65,8 +65,10 @@ def variables(given: t.Mapping[t.Any, t.Any] | None, option: str) -> dict[str, s
     """
     for name in given or {}:
         if not _VARIABLE.fullmatch(str(name)):
+            shown, separator, rest = str(name).partition("=")
+            shown += f"{separator}…" if rest else separator  # what follows may be a secret
             raise ModelshipError(
-                f"{option}: '{name}' cannot be the name of a variable: letters, digits, '_', '-' and '.', not beginning "
+                f"{option}: '{shown}' cannot be the name of a variable: letters, digits, '_', '-' and '.', not beginning "
                 "with a digit, 253 characters at most"
             )
     return texts(given, option)

@@ -13,8 +13,13 @@ import urllib.parse
 from .._core.discretion import Concealed, DiscreetModule, hidden
 from .._core.redaction import HIDDEN, maskable
 from .._core.secret_names import is_secret_name
+from .._core.secret_text import without_secrets
 from .._core.secret_values import is_secret
+from .._docker.options import DOCKER_OPTIONS
+from .._kubernetes.arguments import KUBERNETES_OPTIONS
+from .._kubernetes.options import CONNECTION_OPTIONS
 from .._kubernetes.secrets import redacted, secrets_in
+from .options import OPTIONS
 
 #: Keys of a kubeconfig that hold a secret, an old auth-provider's configuration included.
 _CREDENTIALS = frozenset(
@@ -22,6 +27,17 @@ _CREDENTIALS = frozenset(
 )
 #: Options whose values are part of every result.
 _TOLD = ("name", "namespace", "target", "image", "context", "api_server", "docker_host")
+_OPTIONS = {
+    name
+    for options in (OPTIONS, DOCKER_OPTIONS, CONNECTION_OPTIONS)
+    for option, spec in options.items()
+    for name in (option, *spec.get("aliases", ()))
+}
+_KUBERNETES_OPTIONS = {
+    name
+    for option, spec in KUBERNETES_OPTIONS["kubernetes"]["options"].items()
+    for name in (option, *spec.get("aliases", ()))
+}
 _SECRET_ARGUMENT = re.compile(r"--?(?P<name>[^=]+)(?:=(?P<value>.*))?", re.DOTALL)
 
 
@@ -39,7 +55,12 @@ def conceal(parameters: t.Mapping[str, t.Any]) -> Concealed:
     These are secret variables and files, what is secret in extra resources, labels, annotations and other files, passwords of
     proxies, and an inline kubeconfig's credentials.
     """
-    shown, found = dict(parameters), _Found()
+    found = _Found()
+    shown: dict[str, t.Any] = {}
+    for name, value in parameters.items():
+        # of an option that there is not, whatever looks like a secret; of the others, passwords in addresses and the like
+        known = name.startswith("_") or name in _OPTIONS
+        shown[name] = value if known and not isinstance(value, str) else without_secrets(value, found.values)
     shown["environment"] = found.named(parameters.get("environment"), is_secret)
     shown["labels"] = found.redacted(parameters.get("labels"))
     if isinstance(kubernetes := parameters.get("kubernetes"), dict):
@@ -48,7 +69,7 @@ def conceal(parameters: t.Mapping[str, t.Any]) -> Concealed:
         shown["kubernetes"] = HIDDEN
     shown["api_proxy"] = found.url(parameters.get("api_proxy"))
     shown["kubeconfig"] = found.kubeconfig(parameters.get("kubeconfig"))
-    told = ["default", *(parameters.get(name) for name in _TOLD)]
+    told = ["default", *(shown.get(name) for name in _TOLD)]
     return Concealed({name: shown[name] for name in parameters}, maskable(found.values, told))
 
 
@@ -84,6 +105,8 @@ class _Found:
         for name in ("config_files", "annotations", "pod_annotations", "namespace_labels"):
             if name in options:
                 shown[name] = self.redacted(options[name])
+        for name in options.keys() - _KUBERNETES_OPTIONS:
+            shown[name] = self.anything(options[name])
         extras = options.get("extra_resources")
         self.values += secrets_in(extras)
         if isinstance(extras, list):
@@ -93,6 +116,10 @@ class _Found:
         elif extras is not None:
             shown["extra_resources"] = HIDDEN
         return shown
+
+    def anything(self, value: t.Any) -> t.Any:
+        """Return the value of an option that there is not; whether it is secret is not known."""
+        return without_secrets({"secret": value}, self.values)["secret"]
 
     def url(self, text: t.Any) -> t.Any:
         """Return the URL *text* without its password."""

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.modelship.core.plugins.module_utils._core.discretion import conceal
+from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
 from ansible_collections.modelship.core.plugins.module_utils._core.redaction import HIDDEN
 from ansible_collections.modelship.core.plugins.module_utils._core.secret_names import is_secret_name
+from ansible_collections.modelship.core.plugins.module_utils._core.values import variables
 
 
 def test_only_secret_names_are_hidden_and_only_what_is_long_is_masked_everywhere() -> None:
@@ -104,3 +106,12 @@ def test_no_module_shows_or_logs_the_secrets_among_its_options(
     assert "hunter22" not in done.stdout
     log = tmp_path / "log"
     assert not log.exists() or "hunter22" not in log.read_text()
+
+
+def test_a_variable_mistaken_for_a_name_does_not_show_its_value() -> None:
+    found = conceal({"environment": {"DB_PASSWORD=hunter22": "x", "A": "b"}}, "environment", is_secret_name)
+    assert found.shown == {"environment": {f"DB_PASSWORD={HIDDEN}": HIDDEN, "A": "b"}}
+    assert found.values == {"hunter22"}
+    with pytest.raises(ModelshipError) as caught:
+        variables({"DB_PASSWORD=hunter22": "x"}, "environment")
+    assert "'DB_PASSWORD=…' cannot be the name of a variable" in caught.value.message

@@ -111,5 +111,7 @@ def test_scalars_are_text_and_null_is_left_out_in_every_option(option: str) -> N
 @pytest.mark.parametrize("name", ["A=B", "", "1A", "A B", "Ä"])
 def test_what_cannot_name_a_variable_is_refused_in_every_environment(option: str, name: str) -> None:
     read, _name = READERS[option]
-    with pytest.raises(ModelshipError, match=f"{option}: '{name}' cannot be the name of a variable"):
+    with pytest.raises(
+        ModelshipError, match=f"{option}: '{name.replace('=B', '=…')}' cannot be the name of a variable"
+    ):
         read({name: "x"})

@@ -117,7 +117,7 @@ def test_a_limit_that_docker_refuses_is_named_before_anything_is_created(limits:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"environment": {"A=B": "c"}}, "environment: 'A=B' cannot be the name of a variable"),
+        ({"environment": {"A=B": "c"}}, "environment: 'A=…' cannot be the name of a variable"),
         ({"environment": {"": "c"}}, "environment: '' cannot be the name of a variable"),
         ({"environment": {"1A": "c"}}, "environment: '1A' cannot be the name of a variable"),
         ({"environment": {"A B": "c"}}, "environment: 'A B' cannot be the name of a variable"),

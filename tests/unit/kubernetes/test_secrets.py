@@ -223,3 +223,19 @@ def test_references_to_secrets_are_shown() -> None:
     }
     assert redacted(spec) == spec
     assert secrets_in(spec) == set()
+
+
+def test_passwords_in_addresses_and_misspelled_options_are_hidden() -> None:
+    found = conceal(
+        {
+            "target": "docker",
+            "api_server": "https://ann:hunter-21@api.test",
+            "docker_host": "tcp://ann:hunter-22@engine.test:2376",
+            "enviroment": {"DB_PASSWORD": "hunter-23", "LEVEL": "info"},
+            "kubernetes": {"secret": {"X": "hunter-24"}, "tolerations": [{"key": "gpu"}]},
+        }
+    )
+    assert found.values == {"hunter-21", "hunter-22", "hunter-23", "hunter-24"}
+    assert "hunter" not in json.dumps(found.shown)
+    assert found.shown["enviroment"]["LEVEL"] == "info"
+    assert found.shown["kubernetes"]["tolerations"] == [{"key": "gpu"}]

@@ -212,7 +212,7 @@ def test_a_damaged_release_is_refused(house: House) -> None:
         ({"data": {"source": "nmz"}}, "data", "nmz"),
         ({"timeout": 0}, "input", "timeout"),
         ({"trainer_environment": {"A": [1]}}, "input", "trainer_environment.A is a list"),
-        ({"trainer_environment": {"A=B": "c"}}, "input", "trainer_environment: 'A=B'"),
+        ({"trainer_environment": {"A=B": "c"}}, "input", "trainer_environment: 'A=…'"),
     ],
 )
 def test_bad_options_are_named(house: House, given: dict[str, t.Any], kind: str, words: str) -> None:
