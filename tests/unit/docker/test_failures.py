@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +109,14 @@ def test_a_rollback_starts_what_was_stopped_though_the_new_container_cannot_be_r
     run._undo(error)
     assert ("start", "digits-g1-1") in engine.done
     assert error.message == "it does not run; rolling back failed too: remove does not work"
+
+
+def test_a_golden_set_that_cannot_be_read_is_reported_before_anything_is_pulled_or_created(tmp_path: Path) -> None:
+    declaration, engine = declared(verify={"release": str(tmp_path / "no-release")}), Engine()
+    plan = decide(declaration, None, Observed())
+    with pytest.raises(ModelshipError, match=r"no-release/release\.json: No such file"):
+        Run(t.cast(t.Any, engine), declaration, None, Observed(), plan, Progress()).perform()
+    assert engine.done == []
 
 
 def test_a_first_deployment_that_fails_leaves_no_network() -> None:
