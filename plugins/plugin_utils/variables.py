@@ -19,7 +19,7 @@ from ansible.module_utils.common.validation import check_type_bool, check_type_f
 from ansible.module_utils.errors import MutuallyExclusiveError, RequiredError, UnsupportedError
 
 from ansible_collections.modelship.core.plugins.module_utils._core.errors import ModelshipError
-from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import declare
+from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import declare, image_by_digest
 from ansible_collections.modelship.core.plugins.module_utils._deployment.options import OPTIONS as DEPLOYMENT
 from ansible_collections.modelship.core.plugins.module_utils._model import gates
 from ansible_collections.modelship.core.plugins.module_utils._model.compress import METHODS
@@ -244,6 +244,8 @@ def _check_grammar(name: str, value: t.Any) -> None:
     elif name == "modelship_tags":
         for tag in value:
             parse_tag(str(tag))
+    elif name == "modelship_proxy_image" and value:
+        image_by_digest(str(value), name)
     elif name == "modelship_platform":
         parse_platform(str(value))
 
@@ -271,7 +273,7 @@ def deployment_problem(values: t.Mapping[str, t.Any]) -> str:
     built = f"{MAIN}@sha256:{'0' * 64}"
     given.update({"name": given.get("name", MAIN), "image": values.get("modelship_image") or built})
     if docker and check_type_bool(values.get("modelship_proxy", True)):
-        given["proxy"] = {"image": values.get("modelship_proxy_image") or built}
+        given["proxy"] = {"image": built}
     result = ArgumentSpecValidator(DEPLOYMENT).validate(given)
     if result.error_messages:
         return "; ".join(" ".join(message.split()) for message in result.error_messages)

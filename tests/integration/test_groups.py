@@ -172,6 +172,22 @@ def test_a_port_of_another_deployment_is_refused_before_training(site: Site) -> 
     assert "TASK [modelship.core.modelship : Train]" not in refused.text
 
 
+def test_what_deployments_that_stay_came_from_is_not_removed(site: Site) -> None:
+    gone = site.run("destroy", modelship_deployments=["gone-already"])
+    assert gone.ok, gone.text
+    assert gone.changed == 0, gone.text
+    assert f"which {NAME}, other came from" in re.sub(r"\s+", " ", gone.text)
+    left = site.host.shell("docker ps --all --format '{{.Label \"io.modelship.deployment\"}}'").split()
+    assert set(left) == {NAME, "other"}
+    assert site.host.exists("/var/lib/modelship/monitoring")
+    assert (site.directory / "home/registry").is_dir(), "on the build host, too"
+
+
+def test_what_only_a_tag_leaves_out_is_not_forgotten(site: Site) -> None:
+    assert site.run("destroy", tags="home").ok
+    assert site.host.exists(f"/var/lib/modelship/deployments/{NAME}")
+
+
 def test_destroy_finds_deployments_by_label_and_reports_the_others(site: Site) -> None:
     site.host.shell("docker network create --label io.modelship.deployment=stranger stranger-net")
     image = site.host.shell(

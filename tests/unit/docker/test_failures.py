@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import typing as t
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +146,14 @@ def test_a_network_with_too_few_addresses_is_named() -> None:
         ModelshipError, match=r"modelship-digits \(172.30.0.0/29\) has 5 free addresses, and 6 new replicas"
     ):
         run._addresses()
+
+
+def test_a_golden_set_that_cannot_be_read_is_reported_before_anything_is_pulled_or_created(tmp_path: Path) -> None:
+    declaration, engine = declared(verify={"release": str(tmp_path / "no-release")}), Engine()
+    plan = decide(declaration, None, Observed())
+    with pytest.raises(ModelshipError, match=r"no-release/release\.json: No such file"):
+        Run(t.cast(t.Any, engine), declaration, None, Observed(), plan, Progress()).perform()
+    assert engine.done == []
 
 
 def test_a_first_deployment_that_fails_leaves_no_network() -> None:

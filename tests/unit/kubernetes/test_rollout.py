@@ -10,6 +10,7 @@ import json
 import types
 import typing as t
 import urllib.parse
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from ansible_collections.modelship.core.plugins.module_utils._core.masking impor
 from ansible_collections.modelship.core.plugins.module_utils._core.progress import Progress
 from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context, Outcome
 from ansible_collections.modelship.core.plugins.module_utils._deployment.declaration import declare
+from ansible_collections.modelship.core.plugins.module_utils._endpoint import golden as releases
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes import golden, lease, remove, rollout, serving
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes import wait as waiting
 from ansible_collections.modelship.core.plugins.module_utils._kubernetes.backend import KubernetesBackend
@@ -55,6 +57,7 @@ class NoLease:
 
 
 LEASE: t.Any = NoLease()
+VERIFICATION = types.SimpleNamespace(release="/a-release")
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +132,14 @@ def test_one_object_that_cannot_be_as_it_was_does_not_block_the_way_back(api: Me
         "(kubectl --namespace shop delete persistentvolumeclaim data) and run again; no more of that"
     )
     assert caught.value.details["restored"]["revision"] == 1
+
+
+def test_a_golden_set_that_cannot_be_read_is_reported_before_anything_is_written(api: Memory, tmp_path: Path) -> None:
+    before = dict(api.objects)
+    wanted = types.SimpleNamespace(release=str(tmp_path / "no-release"))
+    with pytest.raises(ModelshipError, match=r"no-release/release\.json: No such file"):
+        run(api, config("c", a="1"), workload(), verification=wanted)
+    assert api.objects == before
 
 
 def test_it_is_not_said_to_be_back_where_what_serves_cannot_be(api: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,27 +243,36 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return demands
 
 
+@pytest.fixture
+def _readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The golden set of VERIFICATION can be read."""
+    monkeypatch.setattr(releases, "load_release", lambda _path: None)
+
+
+@pytest.mark.usefixtures("_readable")
 def test_golden_answers_wait_for_a_pod_to_ask(
     api: Memory, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = iter([[], [], [{"name": "late"}], []])
     monkeypatch.setattr(serving, "replicas_of", lambda *_whose: serving.Replicas([], next(looks), {}))
-    run(api, workload(), verification=object())
+    run(api, workload(), verification=VERIFICATION)
     assert asked == [["late"]]
 
 
+@pytest.mark.usefixtures("_readable")
 def test_a_revision_of_which_no_pod_can_be_asked_is_not_good(api: Memory, asked: list[list[str]]) -> None:
     with pytest.raises(
         ModelshipError, match="Deployment shop/digits has no ready pod to ask for golden answers"
     ) as caught:
-        run(api, workload(), verification=object())
+        run(api, workload(), verification=VERIFICATION)
     assert caught.value.kind == "unhealthy"
     assert asked == []
     assert load_record(t.cast("t.Any", api), "shop", "digits").good is None
 
 
+@pytest.mark.usefixtures("_readable")
 def test_of_no_replicas_nothing_is_asked(api: Memory, asked: list[list[str]]) -> None:
-    run(api, workload(replicas=0), verification=object())
+    run(api, workload(replicas=0), verification=VERIFICATION)
     assert asked == [[]]
     assert load_record(t.cast("t.Any", api), "shop", "digits").good is not None
 

@@ -196,6 +196,7 @@ def wrong(name: str, value: t.Any) -> str:
         ("registry_home", "/var/", "registry_home must be a directory of its own, as in /var/modelship, not '/var/'"),
         ("docker_socket", "", "docker_socket is empty"),
         ("modelship_name", "", "modelship_name is empty"),
+        ("modelship_proxy_image", "haproxy:3", "modelship_proxy_image 'haproxy:3' is not named by its digest"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_to_do(name: str, value: t.Any, message: str) -> None:
@@ -230,7 +231,6 @@ def test_defaults_and_texts_of_the_command_line_are_accepted() -> None:
             "modelship_image: image 'r.example.com/digits:1' is not named by its digest",
         ),
         ({"modelship_image": f"r.example.com/digits@sha256:{'1' * 64}"}, ""),
-        ({"modelship_proxy_image": "haproxy:3"}, "is not named by its digest"),
         ({"modelship_https": {"folder": "/tls"}}, "modelship_https: https cannot be used with proxy"),
         ({"modelship_https": {"folder": "/tls"}, "modelship_proxy": "false"}, ""),
         ({"modelship_https": {"secret": "tls"}, "modelship_target": "kubernetes"}, ""),
