@@ -135,12 +135,18 @@ class Ends:
     def _reads(self, now: int, unsent: int) -> bool:
         """Return whether the client goes on reading what it was answered, or has read it a short while ago."""
         known = tcp(self._transport)
-        taken = known.acknowledged - unsent
+        limit = self._all.idle_seconds if unsent or known.waiting else _LINGER
+        return now - self._last_read(now, known.acknowledged - unsent) <= limit * 1e9
+
+    def _last_read(self, now: int, taken: int) -> int:
+        """Return when the client was last seen to read.
+
+        :param taken: what grows as it does.
+        """
         if taken > self._taken:
             self._read_at = now
         self._taken = taken
-        limit = self._all.idle_seconds if unsent or known.waiting else _LINGER
-        return now - max(self._since, self._read_at) <= limit * 1e9
+        return max(self._since, self._read_at)
 
     def _patience(self) -> float:
         """Return how many seconds the connection may wait for a request: the first one must come soon."""
@@ -163,8 +169,10 @@ class Ends:
             settled = state != AWAY and now - self._opened >= eviction.SETTLE_NS
             return (eviction.UNKNOWN, self._opened) if settled else None
         age = now - self._since
-        if age < eviction.SETTLE_NS or state > BODY or self._paused:
+        if age < eviction.SETTLE_NS or state > BODY:
             return None
+        if self._paused:
+            return eviction.SLOW, self._since
         received = len(self._data) + self._held
         if received > age * eviction.LEAST_RATE / 1e9:
             return None
@@ -178,9 +186,12 @@ class Ends:
 
     def give_way(self) -> bool:
         """See :class:`.eviction.Evictable`."""
-        unread = bool(self._transport.get_write_buffer_size()) or tcp(self._transport).waiting
-        if unread and not self.unknown:
-            return False
+        if not self.unknown:
+            unsent, known, now = self._transport.get_write_buffer_size(), tcp(self._transport), time.monotonic_ns()
+            if unsent or known.waiting:
+                last = self._last_read(now, known.acknowledged - unsent)
+                if now - last <= self._all.read_seconds * 1e9:
+                    return False
         self._all.open.discard(self)  # it is lost in the next turn of the event loop only
         self._transport.abort()
         return True

@@ -46,7 +46,8 @@ class Evictable(t.Protocol):
     def give_way(self) -> bool:
         """Close the connection and return whether it is closed.
 
-        Not if there is something that its client has not read yet, unless that client has no credentials.
+        Not if there is something that its client has not read yet, unless that client has no credentials, or has read nothing
+        for as long as a request may take.
         """
 
 

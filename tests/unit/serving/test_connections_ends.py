@@ -220,6 +220,23 @@ async def test_connections_that_dribble_keep_nobody_out(server: Running):
     assert server.context.row.in_flight == 0
 
 
+@over_sockets(max_connections=3, read_seconds=0.6, idle_seconds=30.0)
+async def test_clients_that_read_nothing_of_their_responses_keep_nobody_out_for_long(server: Running):
+    whole, part, slow = [await server.open_slow() for _number in range(3)]
+    whole.writer.write(LAST_HUGE.replace(b"close", b"x"))
+    slow.writer.write(LAST_HUGE.replace(b"close", b"x") + LAST_HUGE)
+    part.writer.write(LAST_HUGE.replace(b"close", b"x"))
+    await part.reader.readexactly(1000)
+    reading = asyncio.create_task(slow.slowly(3))
+    await asyncio.sleep(0.4)
+    assert (await server.ask(GET)).startswith(b"HTTP/1.1 503 "), "they have a moment to read"
+    began = time.monotonic()
+    while not await answered_at_once(await server.open()):
+        assert time.monotonic() - began < 4, "until then the slow one reads"
+        await asyncio.sleep(0.1)
+    assert await reading > 2 * HUGE, "it read on all the time"
+
+
 @over_sockets(max_connections=2, read_seconds=30.0)
 async def test_those_that_are_turned_away_take_no_place(server: Running):
     leave_alone()

@@ -231,8 +231,10 @@ class Connection(Incoming, asyncio.Protocol):
         if self.unknown:
             return (eviction.UNKNOWN, self._opened) if now - self._opened >= eviction.SETTLE_NS else None
         age = now - self._since
-        if age < eviction.SETTLE_NS or self._paused:
+        if age < eviction.SETTLE_NS:
             return None
+        if self._paused:
+            return eviction.SLOW, self._since
         received = 0
         for stream in self.streams.values():
             if stream.trailers is not None:
@@ -248,9 +250,11 @@ class Connection(Incoming, asyncio.Protocol):
 
     def give_way(self) -> bool:
         """See :class:`..eviction.Evictable`."""
-        unread = bool(self._transport.get_write_buffer_size()) or tcp(self._transport).waiting
-        if unread and not self.unknown:
-            return False
+        if not self.unknown:
+            unsent = self._transport.get_write_buffer_size()
+            last = self._moved if unsent else self._since
+            if (unsent or tcp(self._transport).waiting) and time.monotonic_ns() - last <= self._all.read_ns:
+                return False
         self._end(NO_ERROR, "other clients need the connection")
         return True
 
