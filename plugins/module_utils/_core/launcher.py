@@ -6,7 +6,7 @@
 ``launcher SPECIFICATION PROGRAM [ARGUMENT ...]``, the specification being the JSON of ``Confinement.command``. Processes:
 the supervisor (this one: watches memory and disk, kills), below it the holder of the namespaces, below it the init of the
 PID namespace, below it the program. With Landlock the program is the supervisor's own child. Exit status: that of the
-program, or :data:`LIMIT` or :data:`FAILED` after one line on stderr that begins with :data:`MARK`.
+program (1 for its own :data:`LIMIT` or :data:`FAILED`), or these two after one line on stderr that begins with :data:`MARK`.
 
 Sources: namespaces(7), pivot_root(2), mount(2), seccomp(2), landlock(7), proc(5), capabilities(7).
 """
@@ -672,6 +672,8 @@ def _supervise(child: int, specification: Specification, *, leftover: bool) -> i
                 return LIMIT
             due = time.monotonic() + _TICK
     code = _code(how)
+    if code in (LIMIT, FAILED):  # the program's own, which must not pass for the launcher's
+        code = 1
     if leftover:
         _kill_all(child)
     if code > 128:

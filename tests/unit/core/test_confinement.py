@@ -343,6 +343,15 @@ def test_its_exit_status_and_its_signal_are_told(box: Box) -> None:
     assert box.run("import ctypes; ctypes.string_at(0)").code == -signal.SIGSEGV
 
 
+@pytest.mark.parametrize("code", [124, 125])
+@pytest.mark.parametrize("kind", ["unavailable", "limit", "start", "error"])
+def test_a_program_cannot_speak_as_the_launcher(box: Box, code: int, kind: str) -> None:
+    """Who reads that nothing can be confined may choose to confine nothing."""
+    ended = box.run(f"import sys; print('modelship-confinement: {kind}: x', file=sys.stderr); sys.exit({code})")
+    assert ended.code == 1
+    assert ended.error is None
+
+
 def test_a_program_that_does_not_exist_is_named(box: Box) -> None:
     confined = Confinement(
         LIMITS, write=[str(box.scratch)], mountpoint=str(box.mountpoint), ways=[box.way]
@@ -367,14 +376,14 @@ def test_where_nothing_confines_nothing_is_started(box: Box) -> None:
         given = json.loads(command[5])
         command[5] = json.dumps({{**given, "parent": os.getpid()}})
         done = subprocess.run(command, capture_output=True, text=True)
-        print(done.stdout)
-        sys.stderr.write(done.stderr)
-        sys.exit(done.returncode)
+        print(json.dumps([done.returncode, done.stdout, done.stderr]))
     """)
-    assert "it runs" not in ended.out
-    assert ended.error is not None
-    assert ended.error.kind == "confinement"
-    assert "no way to confine" in ended.error.message
+    code, out, log = json.loads(ended.out)
+    assert "it runs" not in out
+    error = confinement.failure(code, log.splitlines())
+    assert error is not None
+    assert error.kind == "confinement"
+    assert "no way to confine" in error.message
 
 
 def test_the_whole_file_system_cannot_be_given() -> None:
