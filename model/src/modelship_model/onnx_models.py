@@ -31,7 +31,7 @@ def parse(content: bytes, what: str = "the model") -> Model:
     if outside:
         raise ModelError(
             "release",
-            f"{what} keeps the tensor '{outside[0]}' in another file: save all in one, "
+            f"{what} keeps the weights '{outside[0]}' in another file: save all in one, "
             "onnx.save(onnx.load(path), other_path) does",
         )
     return model

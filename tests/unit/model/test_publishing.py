@@ -103,7 +103,7 @@ def test_a_model_outside_of_its_release_is_refused(made: Import, path: t.Any) ->
     assert "is not among the release's files" in made.refusal(draft=str(made.made(model={"path": wanted})))
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", ".", "", "X", "a/b", None, ["x"]])
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", ".", "", "X", "a/b", None, ["x"]])
 def test_a_release_whose_name_is_a_path_is_refused(made: Import, name: t.Any) -> None:
     draft = made.made(name=name)
     with pytest.raises(ModelError, match="not lower-case letters, digits and inner dashes") as caught:
