@@ -44,7 +44,7 @@ def test_a_model_that_returns_no_values_is_refused(shape: tuple[int, int]) -> No
     "text", ['{"model": "a", "name": "x", "model": "b"}', '{"input": {"name": "a", "range": [0, 1], "name": "b"}}']
 )
 def test_a_key_that_a_request_holds_twice_is_refused(text: str) -> None:
-    with pytest.raises(ModelError, match="holds the key '(model|name)' twice"):
+    with pytest.raises(ModelError, match=r"holds the key '(model|name)' twice"):
         cli.run(["import"], text, Events(io.StringIO()))
 
 
