@@ -257,6 +257,29 @@ def test_files_are_limited_each_and_together(box: Box) -> None:
     assert (ended.error.kind, ended.error.message) == ("limit", "it wrote more than 8 MiB")
 
 
+@pytest.mark.parametrize("kind", ["unlinked", "memory"])
+def test_files_without_a_name_are_limited_together(box: Box, kind: str) -> None:
+    limits = Limits(memory=1 << 30, cpu=60, file=32 << 20, disk=64 << 20)
+    ended = box.run(
+        f"""
+        import os, sys, time
+        held = []
+        for number in range(8):
+            path = sys.argv[2] + "/" + str(number)
+            held.append(os.memfd_create("x") if {kind!r} == "memory" else os.open(path, os.O_RDWR | os.O_CREAT))
+            if {kind!r} == "unlinked":
+                os.unlink(path)
+            for _unused in range(16):
+                os.write(held[-1], b"x" * (1 << 20))
+        time.sleep(30)
+        """,
+        limits,
+    )
+    assert ended.error is not None
+    assert ended.error.kind == "limit"
+    assert "it wrote more than 64 MiB" in ended.error.message
+
+
 def test_processes_are_limited(box: Box) -> None:
     """The limit counts all processes of the user, so there is room for those of others."""
     code = """
