@@ -183,6 +183,7 @@ options:
   release:
     description:
       - Folder of a release. It is checked by sha256 and goes to C(/opt/modelship/release), in the last layer alone.
+      - With O(runtime), its model must be of a format that can be served, litert or onnx.
       - May be empty or missing in check mode, where an earlier task would make it.
     type: path
   bytecode:

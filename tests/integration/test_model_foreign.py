@@ -112,6 +112,35 @@ schema["content"]["key_types"]["content"].append(schema["content"]["key_types"][
 with zipfile.ZipFile("crafted.skops", "w") as archive:
     for name, data in entries.items():
         archive.writestr(name, json.dumps(schema) if name == "schema.json" else data)
+schema["content"]["content"]["extra"] = node(["ObjectNode"], "a", "b")
+with zipfile.ZipFile("listed.skops", "w") as archive:
+    for name, data in entries.items():
+        archive.writestr(name, json.dumps(schema) if name == "schema.json" else data)
+with zipfile.ZipFile("bomb.skops", "w", zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr("schema.json", b" " * (257 << 20))
+
+import onnx
+from onnx import helper
+def outside():
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[64, 10], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="proc/self/environ")
+    return helper.make_node("Constant", [], ["w"], value=tensor)
+def onnx_model(name, first, functions=(), domains=()):
+    versions = [helper.make_opsetid("", 17), *(helper.make_opsetid(each, 1) for each in domains)]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [*first, helper.make_node("MatMul", ["x", "w"], ["p"])], "g", [value("x", 1, [None, 64])], [value("p", 1, [None, 10])]
+    )
+    model = helper.make_model(graph, opset_imports=versions, functions=list(functions), ir_version=8)
+    with open(name, "wb") as stream:
+        stream.write(model.SerializeToString())
+def branch(name):
+    return helper.make_graph([outside()], name, [], [helper.make_tensor_value_info("w", 1, [64, 10])])
+onnx_model("constant.onnx", [outside()])
+true = helper.make_node("Constant", [], ["t"], value=onnx.numpy_helper.from_array(np.array(True)))
+onnx_model("branch.onnx", [true, helper.make_node("If", ["t"], ["w"], then_branch=branch("a"), else_branch=branch("b"))])
+weights = helper.make_function("own", "Weights", [], ["w"], [outside()], [helper.make_opsetid("", 17)])
+onnx_model("function.onnx", [helper.make_node("Weights", [], ["w"], domain="own")], [weights], ["own"])
 """
 
 
@@ -189,9 +218,14 @@ def test_a_graph_that_reaches_outside_is_refused_by_its_operation(attack: Attack
         ("function.keras", "it has a custom function, whose code is missing"),
         ("crafted.skops", "types that are not trusted: numpy.testing.*rundocs"),
         ("transformer.skops", "holds the function .*rundocs: functions are not accepted"),
+        ("listed.skops", "types that are not trusted: b.a"),
+        ("bomb.skops", "schema.json of .*bomb.skops is larger than 256 MiB"),
+        ("constant.onnx", "keeps the weights 'w' in another file"),
+        ("branch.onnx", "keeps the weights 'w' in another file"),
+        ("function.onnx", "keeps the weights 'w' in another file"),
     ],
 )
-def test_a_model_that_names_code_is_refused(attack: Attack, model: str, words: str) -> None:
+def test_a_model_that_names_code_or_files_is_refused(attack: Attack, model: str, words: str) -> None:
     import re
 
     error = attack.refusal(model)

@@ -67,13 +67,23 @@ def run(arguments: list[str], text: str, events: Events) -> dict[str, t.Any]:
         given = arguments[0] if arguments else ""
         raise ModelError("request", f"unknown command '{given}'{did_you_mean(given, COMMANDS)}")
     try:
-        request = json.loads(text)
-    except ValueError as exc:
+        request = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as exc:
         raise ModelError("request", f"the request on stdin is not JSON: {first_line(exc)}") from exc
     if not isinstance(request, dict):
         raise ModelError("request", "the request on stdin must be a JSON object")
     module = importlib.import_module(f".{COMMANDS[arguments[0]]}", __package__)
     return t.cast(dict[str, t.Any], module.run(request, events))
+
+
+def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+    """Make a mapping of a JSON object, of which Python would silently keep the last of equal keys."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _value in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ModelError("request", f"the request on stdin holds the key '{twice}' twice: remove one")
+    return found
 
 
 def missing_library(error: ImportError) -> str:

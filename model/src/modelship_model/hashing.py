@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import typing as t
 
 
@@ -46,7 +47,9 @@ def tree_files(root: str, leave_out: t.Collection[str] = ()) -> dict[str, str]:
         for name in sorted(files):
             path = os.path.join(folder, name)
             relative = os.path.relpath(path, root).replace(os.sep, "/")
-            if not _ignored(name) and relative not in leave_out:
+            if _ignored(name) or relative in leave_out:
+                continue
+            if stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
                 found[relative] = sha256_file(path)
     return found
 

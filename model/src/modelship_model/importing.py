@@ -115,6 +115,11 @@ def _prepare(request: dict[str, t.Any], plan: Plan, events: Events) -> Prepared:
     x = reshaped(samples, opened.shape, "the model takes")
     events.stage(f"running the model on {len(x)} samples")
     answers = opened.predictor(x)
+    if len(answers) != len(x):
+        raise ModelError(
+            "release",
+            f"the model {path} returns {len(answers)} results for {len(x)} samples: export it so that it returns one a sample",
+        )
     labels = _labels(optional(request, "labels", list), opened, answers)
     check_probabilities(answers, len(labels), f"the model {path}", "release")
     metrics: dict[str, t.Any] = {"samples": len(x)}

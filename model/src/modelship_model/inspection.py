@@ -85,6 +85,10 @@ _SKOPS_NODES = frozenset(
 )
 
 
+#: A ``schema.json`` beyond this describes no estimator, whose arrays are files of their own: bytes.
+_SKOPS_SCHEMA = 256 << 20
+
+
 def check_skops(path: str) -> None:
     """Check the entries of a ``.skops`` file: no functions, methods or calls, no types that are not listed.
 
@@ -94,9 +98,15 @@ def check_skops(path: str) -> None:
 
     try:
         with zipfile.ZipFile(path) as archive:
-            schema = json.loads(archive.read("schema.json"))
+            large = archive.getinfo("schema.json").file_size > _SKOPS_SCHEMA
+            schema = None if large else json.loads(archive.read("schema.json"))
     except (OSError, KeyError, ValueError, RecursionError, zipfile.BadZipFile, NotImplementedError, EOFError) as exc:
         raise ModelError("release", f"{path} is not a skops file: {first_line(exc)}") from exc
+    if large:
+        limit = _SKOPS_SCHEMA >> 20
+        raise ModelError(
+            "release", f"the schema.json of {path} is larger than {limit} MiB: no estimator needs that much"
+        )
     if not isinstance(schema, dict) or schema.get("protocol") not in (0, 1, 2, 3, 4) or schema["protocol"] is True:
         raise ModelError("release", f"{path} is not a skops file of a known protocol: save it with a current skops")
     for node in _dicts(schema):
@@ -104,7 +114,7 @@ def check_skops(path: str) -> None:
         if loader is None:
             continue
         name = f"{node.get('__module__')}.{node.get('__class__')}"
-        if loader not in _SKOPS_NODES:
+        if not isinstance(loader, str) or loader not in _SKOPS_NODES:
             raise ModelError(
                 "release",
                 f"{path} holds types that are not trusted: {name} ({loader}, which calls what the file names)",
@@ -199,10 +209,10 @@ def check_keras(path: str) -> None:
         raise ModelError("release", f"{path} holds no architecture of a usual size: save the model with Keras 3 again")
     for node in _dicts(config):
         name, module = node.get("class_name"), node.get("module")
-        if name is not None and (name in _KERAS_REFUSED or not isinstance(name, str)):
+        if name is not None and (not isinstance(name, str) or name in _KERAS_REFUSED):
             raise ModelError("release", f"Keras cannot load {path}: {_refusal(name)}")
         if name is not None and (module is not None or "registered_name" in node):
-            known = module in _KERAS_MODULES or bool(isinstance(module, str) and _KERAS_OPERATIONS.fullmatch(module))
+            known = isinstance(module, str) and (module in _KERAS_MODULES or bool(_KERAS_OPERATIONS.fullmatch(module)))
             if not known or not _is_builtin(node.get("registered_name"), name):
                 raise ModelError(
                     "release",

@@ -31,6 +31,8 @@ def check_probabilities(answers: Floats, classes: int, what: str, kind: str = "p
         raise ModelError(
             kind, f"{what} answers the shape {list(answers.shape[1:])}, but [{classes}] (one value a label) is wanted"
         )
+    if answers.size == 0:
+        raise ModelError(kind, f"{what} returns no values: it must return one value a label")
     if not np.isfinite(answers).all():
         raise ModelError(kind, f"{what} answers NaN or infinity")
     if answers.min() < -1e-3 or np.abs(answers.sum(axis=1) - 1).max() > 2e-2:

@@ -23,9 +23,7 @@ def parse(content: bytes, what: str = "the model") -> Model:
 
     try:
         model = onnx.load_model_from_string(content)
-        outside = [
-            tensor.name for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL
-        ]
+        outside = list(_external_tensors(model))
         if not outside:
             onnx.checker.check_model(model)
     except Exception as exc:
@@ -37,6 +35,22 @@ def parse(content: bytes, what: str = "the model") -> Model:
             "onnx.save(onnx.load(path), other_path) does",
         )
     return model
+
+
+def _external_tensors(message: t.Any) -> t.Iterator[str]:
+    """Yield the names of the tensors whose data is in other files: of initializers, attributes, subgraphs and functions."""
+    import onnx
+
+    rest = [message]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, onnx.TensorProto):
+            if item.data_location == onnx.TensorProto.EXTERNAL:
+                yield item.name
+            continue
+        for field, value in item.ListFields():
+            if field.message_type is not None:
+                rest.extend([value] if hasattr(value, "ListFields") else value)
 
 
 def name_output(model: Model, old: str, new: str, classes: int) -> None:

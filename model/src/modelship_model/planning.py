@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import typing as t
 import zipfile
 
@@ -28,7 +27,7 @@ from .project import (
     override_parameters,
     parse_data,
 )
-from .release import Manifest, find_release, latest_release, open_release
+from .release import NAME, Manifest, find_release, latest_release, open_release
 from .request import check_fields, optional, required
 
 #: Distribution names under which a package is published, in the order in which they are looked for.
@@ -165,7 +164,7 @@ def plan_import(request: dict[str, t.Any]) -> Plan:
     """Plan ``import``."""
     check_fields(request, ("model", "format", "name", "releases", "samples", "labels", "input", "output"), "import")
     name, model = required(request, "name", str), required(request, "model", str)
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
+    if not NAME.fullmatch(name):
         raise ModelError(
             "request", f"name: '{name}' must be lower-case letters, digits and inner dashes, at most 63 characters"
         )

@@ -15,10 +15,10 @@ import typing as t
 
 from .errors import ModelError, blame_project, did_you_mean, first_line, trimmed_traceback
 from .options import OPTIONS, check_methods, check_options
+from .release import NAME
 
 Scalar = int | float | bool | str
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 #: YAML 1.1, which PyYAML speaks, reads 1e-3 as text; a person who writes it means a number.
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
@@ -173,7 +173,7 @@ class _Reader:
             if key not in top:
                 raise self._error(f"the key '{key}' is missing")
         name = self._text(top["name"], "name")
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise self._error(
                 f"name: '{name}' must be lower-case letters, digits and inner dashes, at most 63 characters"
             )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -17,6 +18,8 @@ from .files import locked, write_atomic
 from .hashing import canonical_json, sha256_bytes, sha256_file
 
 SCHEMA = "modelship.release/1"
+#: A model's name, which is also that of the directory of its releases.
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 _ABANDONED_S = 3600.0
 
@@ -132,6 +135,7 @@ def open_release(path: str) -> Manifest:
         schema, files = manifest["schema"], manifest["files"]
     except (ValueError, KeyError, TypeError) as exc:
         raise ModelError("release", f"{manifest_path} is no release.json: {first_line(exc)}") from exc
+    _check_names(manifest, manifest_path)
     if schema != SCHEMA:
         raise ModelError("release", f"{manifest_path} has the schema '{schema}', this version reads '{SCHEMA}'")
     found = file_table(path)
@@ -145,6 +149,21 @@ def open_release(path: str) -> Manifest:
                 "release", f"{os.path.join(path, name)} is corrupted: it does not match its sha256; {remedy}"
             )
     return manifest
+
+
+def _check_names(manifest: Manifest, path: str) -> None:
+    """Check what becomes part of paths: a release that somebody else made may name anything.
+
+    :raises ModelError: the release's name is not one, or its model is not inside of it (kind ``release``).
+    """
+    name, model = manifest.get("name"), manifest.get("model")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ModelError("release", f"{path} has the name {name!r}: not lower-case letters, digits and inner dashes")
+    place = model.get("path") if isinstance(model, dict) else None
+    if model is not None and not (
+        isinstance(place, str) and any(each == place or each.startswith(place + "/") for each in manifest["files"])
+    ):
+        raise ModelError("release", f"{path} names the model {place!r}, which is not among the release's files")
 
 
 def find_release(releases: str, name: str, inputs: str) -> dict[str, t.Any] | None:

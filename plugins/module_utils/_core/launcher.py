@@ -6,7 +6,7 @@
 ``launcher SPECIFICATION PROGRAM [ARGUMENT ...]``, the specification being the JSON of ``Confinement.command``. Processes:
 the supervisor (this one: watches memory and disk, kills), below it the holder of the namespaces, below it the init of the
 PID namespace, below it the program. With Landlock the program is the supervisor's own child. Exit status: that of the
-program, or :data:`LIMIT` or :data:`FAILED` after one line on stderr that begins with :data:`MARK`.
+program (1 for its own :data:`LIMIT` or :data:`FAILED`), or these two after one line on stderr that begins with :data:`MARK`.
 
 Sources: namespaces(7), pivot_root(2), mount(2), seccomp(2), landlock(7), proc(5), capabilities(7).
 """
@@ -672,6 +672,8 @@ def _supervise(child: int, specification: Specification, *, leftover: bool) -> i
                 return LIMIT
             due = time.monotonic() + _TICK
     code = _code(how)
+    if code in (LIMIT, FAILED):  # the program's own, which must not pass for the launcher's
+        code = 1
     if leftover:
         _kill_all(child)
     if code > 128:
@@ -694,7 +696,7 @@ def _excess(limits: t.Mapping[str, int], folders: t.Sequence[str]) -> str:
                 used += (int(fields[1]) - int(fields[2])) * page  # resident, less what is shared with files
         if used > limits["memory"]:
             return f"it used more than {limits['memory'] >> 20} MiB of memory"
-    if "disk" in limits and _usage(folders, limits["disk"]) > limits["disk"]:
+    if "disk" in limits and _usage(folders, limits["disk"]) + _unlinked(os.getpid()) > limits["disk"]:
         return f"it wrote more than {limits['disk'] >> 20} MiB"
     return ""
 
@@ -763,6 +765,19 @@ def _usage(folders: t.Sequence[str], enough: int) -> int:
             if used > enough:
                 return used
     return used
+
+
+def _unlinked(pid: int) -> int:
+    """Return the bytes of files without a name, and of memory files, that the processes below *pid* hold open."""
+    sizes: dict[tuple[int, int], int] = {}
+    for each in descendants(pid):
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"/proc/{each}/fd"):
+                with contextlib.suppress(OSError):
+                    found = os.stat(f"/proc/{each}/fd/{name}")
+                    if stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
+                        sizes[found.st_dev, found.st_ino] = found.st_blocks * 512
+    return sum(sizes.values())
 
 
 def _kill_all(child: int) -> None:

@@ -332,7 +332,8 @@ def _copy(source: str, target: str) -> int:
     :raises ModelshipError: a directory holds a link or a special file, which could lead anywhere.
     """
     if not os.path.isdir(source):
-        with open(source, "rb") as reader:
+        # opening a named pipe would wait for a writer
+        with open(source, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as reader:
             if not stat.S_ISREG(os.fstat(reader.fileno()).st_mode):
                 raise ModelshipError(f"{source} is not an ordinary file: give one", kind="release")
             with open(target, "xb") as writer:

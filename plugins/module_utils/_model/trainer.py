@@ -24,6 +24,13 @@ _NO_MODULE = re.compile(r"No module named '?([A-Za-z0-9_]+)")
 #: Failures in which what the frameworks wrote to stderr may help.
 _SHOW_LOG = frozenset({"project", "environment", "internal", "crash"})
 
+#: What a foreign model did to its process where that was ended by a signal; the same model does it again.
+_FAULTS = {
+    **dict.fromkeys(("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGTRAP"), "crashes its framework"),
+    "SIGXCPU": "used all of its CPU time",
+    "SIGXFSZ": "wrote a larger file than its limit",
+}
+
 Event = dict[str, t.Any]
 
 
@@ -121,7 +128,7 @@ class Trainer:
             return answers[0].get("result")
         if answers and answers[-1]["event"] == "error":
             raise _reported(answers[-1], finished.log)
-        raise self._crashed(command, finished, noise)
+        raise self._crashed(command, finished, noise, confined is not None)
 
     def _executable(self) -> str:
         missing = self.missing()
@@ -156,10 +163,19 @@ class Trainer:
             variables["PYTHONPATH"] = os.pathsep.join([self.path, *([inherited] if inherited else [])])
         return variables
 
-    def _crashed(self, command: str, finished: process.Finished, noise: list[str]) -> ModelshipError:
+    def _crashed(
+        self, command: str, finished: process.Finished, noise: list[str], confined: bool = False
+    ) -> ModelshipError:
         log = [*noise, *finished.log]
         if finished.code < 0:
             name = _signal_name(-finished.code)
+            if confined and name in _FAULTS:
+                return ModelshipError(
+                    f"{command} was ended by {name}: reading or running the model {_FAULTS[name]}; check where the model "
+                    "comes from, or export it again",
+                    kind="crash",
+                    log=log,
+                )
             hint = " (perhaps the machine ran out of memory)" if name == "SIGKILL" else ""
             return ModelshipError(
                 f"{command} was ended by {name}{hint}: {_again(command, 'crash')}",

@@ -23,7 +23,7 @@ from .files import files_tree, parse_files
 from .layers import write_layer, zlib_is_usual
 from .layout import Layout
 from .platforms import parse_platform
-from .release import Release, verified_release
+from .release import SERVABLE, Release, verified_release
 from .report import differences, human, image_result
 from .roots import Facts, Root
 from .settings import APP, image_settings
@@ -124,6 +124,13 @@ class Build:
             self._release_unknown = f"there is no release in {path} yet" if path else "there is no release yet"
         elif path:
             self._release = verified_release(path)
+            form = self._release.format
+            if self._runtime and form and form not in SERVABLE:
+                raise ModelshipError(
+                    f"release: the model in {path} is {form}, which the serving runtime does not read (only "
+                    f"{' and '.join(SERVABLE)}): give the release that model_compress makes of it; nothing was built",
+                    kind="release",
+                )
         elif path is not None:
             raise ModelshipError("release: the path is empty: give the folder of a release, or leave the option out")
         # In check mode what is not there may be what a task before this one would put there.

@@ -16,16 +16,22 @@ from .._core.errors import ModelshipError
 from .tree import Tree
 
 PLACE = "opt/modelship/release"
+#: The model formats that the serving runtime reads.
+SERVABLE = ("litert", "onnx")
 
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """A release folder whose every file is what its manifest says."""
+    """A release folder whose every file is what its manifest says.
+
+    :param format: of its model, such as ``onnx``; empty where the manifest does not say.
+    """
 
     path: str
     digest: str
     name: str
     files: tuple[str, ...]
+    format: str = ""
 
     def tree(self) -> Tree:
         """Return the tree of the release layer."""
@@ -59,6 +65,8 @@ def verified_release(path: str) -> Release:
     try:
         manifest: t.Any = json.loads(data)
         name, files = str(manifest["name"]), dict(manifest["files"])
+        model = manifest.get("model")
+        form = str(model.get("format") or "") if isinstance(model, dict) else ""
         wanted = {file: (str(entry["sha256"]), int(entry["size"])) for file, entry in files.items()}
     except (ValueError, KeyError, TypeError) as exc:
         raise ModelshipError(f"release: {manifest_path} is not the manifest of a release", kind="release") from exc
@@ -76,7 +84,7 @@ def verified_release(path: str) -> Release:
             raise ModelshipError(
                 f"release: {where} is damaged (its sha256 is not the one in release.json): train again", kind="release"
             )
-    return Release(path, digest, name, tuple(sorted(wanted)))
+    return Release(path, digest, name, tuple(sorted(wanted)), form)
 
 
 def _link(path: str) -> ModelshipError:

@@ -257,6 +257,29 @@ def test_files_are_limited_each_and_together(box: Box) -> None:
     assert (ended.error.kind, ended.error.message) == ("limit", "it wrote more than 8 MiB")
 
 
+@pytest.mark.parametrize("kind", ["unlinked", "memory"])
+def test_files_without_a_name_are_limited_together(box: Box, kind: str) -> None:
+    limits = Limits(memory=1 << 30, cpu=60, file=32 << 20, disk=64 << 20)
+    ended = box.run(
+        f"""
+        import os, sys, time
+        held = []
+        for number in range(8):
+            path = sys.argv[2] + "/" + str(number)
+            held.append(os.memfd_create("x") if {kind!r} == "memory" else os.open(path, os.O_RDWR | os.O_CREAT))
+            if {kind!r} == "unlinked":
+                os.unlink(path)
+            for _unused in range(16):
+                os.write(held[-1], b"x" * (1 << 20))
+        time.sleep(30)
+        """,
+        limits,
+    )
+    assert ended.error is not None
+    assert ended.error.kind == "limit"
+    assert "it wrote more than 64 MiB" in ended.error.message
+
+
 def test_processes_are_limited(box: Box) -> None:
     """The limit counts all processes of the user, so there is room for those of others."""
     code = """
@@ -343,6 +366,15 @@ def test_its_exit_status_and_its_signal_are_told(box: Box) -> None:
     assert box.run("import ctypes; ctypes.string_at(0)").code == -signal.SIGSEGV
 
 
+@pytest.mark.parametrize("code", [124, 125])
+@pytest.mark.parametrize("kind", ["unavailable", "limit", "start", "error"])
+def test_a_program_cannot_speak_as_the_launcher(box: Box, code: int, kind: str) -> None:
+    """Who reads that nothing can be confined may choose to confine nothing."""
+    ended = box.run(f"import sys; print('modelship-confinement: {kind}: x', file=sys.stderr); sys.exit({code})")
+    assert ended.code == 1
+    assert ended.error is None
+
+
 def test_a_program_that_does_not_exist_is_named(box: Box) -> None:
     confined = Confinement(
         LIMITS, write=[str(box.scratch)], mountpoint=str(box.mountpoint), ways=[box.way]
@@ -367,14 +399,14 @@ def test_where_nothing_confines_nothing_is_started(box: Box) -> None:
         given = json.loads(command[5])
         command[5] = json.dumps({{**given, "parent": os.getpid()}})
         done = subprocess.run(command, capture_output=True, text=True)
-        print(done.stdout)
-        sys.stderr.write(done.stderr)
-        sys.exit(done.returncode)
+        print(json.dumps([done.returncode, done.stdout, done.stderr]))
     """)
-    assert "it runs" not in ended.out
-    assert ended.error is not None
-    assert ended.error.kind == "confinement"
-    assert "no way to confine" in ended.error.message
+    code, out, log = json.loads(ended.out)
+    assert "it runs" not in out
+    error = confinement.failure(code, log.splitlines())
+    assert error is not None
+    assert error.kind == "confinement"
+    assert "no way to confine" in error.message
 
 
 def test_the_whole_file_system_cannot_be_given() -> None:

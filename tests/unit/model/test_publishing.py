@@ -31,10 +31,13 @@ class Import:
             "options": {"model": sha256_json(sha256_file(str(self.model)))},
         }
         self.inputs = {**inputs, "digest": sha256_json(inputs)}
-        with Draft(str(root / "scratch"), "x") as draft:
+        self.draft = self.made()
+
+    def made(self, **lies: t.Any) -> Path:
+        with Draft(str(self.root / "scratch"), "x") as draft:
             Path(draft.path("model/model.onnx")).write_text("model")
             manifest = {"name": "x", "kind": "import", "inputs": self.inputs, "model": {"path": "model/model.onnx"}}
-            self.draft = Path(draft.publish(manifest)["path"])
+            return Path(draft.publish({**manifest, **lies})["path"])
 
     def publish(self, **more: t.Any) -> dict[str, t.Any]:
         request = {
@@ -91,3 +94,19 @@ def test_a_release_of_another_name_or_kind_is_refused(made: Import) -> None:
 def test_an_altered_file_is_refused(made: Import) -> None:
     (made.draft / "model" / "model.onnx").write_text("other")
     assert "is corrupted" in made.refusal()
+
+
+@pytest.mark.parametrize("path", ["", "..", "../x", "/etc/passwd", "model/other", "mod", None, 1])
+def test_a_model_outside_of_its_release_is_refused(made: Import, path: t.Any) -> None:
+    """Even where it is the very file that was given: the release would not hold it."""
+    wanted = str(made.model) if path == "/etc/passwd" else path
+    assert "is not among the release's files" in made.refusal(draft=str(made.made(model={"path": wanted})))
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", ".", "", "X", "a/b", None, ["x"]])
+def test_a_release_whose_name_is_a_path_is_refused(made: Import, name: t.Any) -> None:
+    draft = made.made(name=name)
+    with pytest.raises(ModelError, match="not lower-case letters, digits and inner dashes") as caught:
+        open_release(str(draft))
+    assert caught.value.kind == "release"
+    assert "lower-case" in made.refusal(draft=str(draft))

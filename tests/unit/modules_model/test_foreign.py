@@ -151,6 +151,61 @@ def test_a_link_in_a_foreign_directory_is_refused(foreign: t.Callable[..., Forei
     assert os.listdir(place / "releases") == []
 
 
+def test_a_named_pipe_is_refused_and_not_waited_for(foreign: t.Callable[..., ForeignTrainer], place: Path) -> None:
+    trainer = foreign(REACH)
+    request = request_in(place)
+    os.unlink(request["model"])
+    os.mkfifo(request["model"])
+    with pytest.raises(ModelshipError, match="is not an ordinary file"):
+        trainer.call("import", request)
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("import ctypes; ctypes.string_at(0)", "SIGSEGV: reading or running the model crashes its framework"),
+        ("os.kill(os.getpid(), 24); time.sleep(60)", "SIGXCPU: reading or running the model used all of its CPU time"),
+    ],
+)
+def test_a_model_that_crashes_its_reader_is_not_tried_again(
+    foreign: t.Callable[..., ForeignTrainer], place: Path, end: str, words: str
+) -> None:
+    trainer = foreign(f"if sys.argv[1] == 'import': {end}")
+    with pytest.raises(ModelshipError) as caught:
+        trainer.call("import", request_in(place))
+    assert caught.value.kind == "crash"
+    assert words in caught.value.message
+    assert "run again" not in caught.value.message
+
+
+def test_the_report_is_where_it_was_asked_for_whatever_the_process_says(
+    foreign: t.Callable[..., ForeignTrainer], place: Path
+) -> None:
+    from ansible_collections.modelship.core.plugins.module_utils._core.runner import Context
+    from ansible_collections.modelship.core.plugins.module_utils._model.evaluate import evaluate
+
+    trainer = foreign("""
+        request = json.load(sys.stdin)
+        if sys.argv[1] == "plan":
+            say(event="result", result={"name": "x", "inputs": {}, "existing": None})
+        if sys.argv[1] == "evaluate":
+            for name in ("report.html", "evaluation.json"):
+                open(os.path.join(request["dest"], name), "w").close()
+            say(event="result", result={"evaluation": {}, "report": "/etc/shadow", "cached": False})
+    """)
+    dest = place / "reports"
+    dest.mkdir()
+    outcome = evaluate(
+        {
+            "release": a_release(place, "2" * 64, "import"), "project": None, "samples": None, "dest": str(dest),
+            "parameters": {}, "data": {}, "gates": {}, "trainer_python": trainer.python, "trainer_path": trainer.path,
+            "trainer_environment": {}, "timeout": 60, "confinement": "required", "memory": None,
+        },
+        Context(),
+    )  # fmt: skip
+    assert outcome.result["report"] == str(dest / "report.html")
+
+
 #: A model side that makes a release, honest or not, and otherwise is the real one.
 MAKES = """
 import hashlib

@@ -276,3 +276,33 @@ def test_a_link_in_a_release_is_refused_whatever_its_target_holds(
     with pytest.raises(ModelshipError, match="is a link or not a regular file"):
         build(release=str(release))
     assert not (tmp_path / "layout" / "index.json").exists()
+
+
+@pytest.mark.parametrize("form", ["keras", "savedmodel", "skops"])
+@pytest.mark.parametrize("check", [False, True])
+def test_a_release_that_cannot_be_served_is_refused_before_anything_is_built(
+    tmp_path: Path, build: Build, make_release: MakeRelease, runtime: Path, form: str, check: bool
+) -> None:
+    release = make_release(b"model")
+    manifest = json.loads((release / "release.json").read_text())
+    folder = tmp_path / "trained"
+    release.rename(folder)
+    (folder / "release.json").write_text(json.dumps({**manifest, "model": {"format": form}}))
+    with pytest.raises(ModelshipError, match=f"is {form}, .*litert and onnx.*model_compress") as caught:
+        build(release=str(folder), runtime=str(runtime), bytecode=False, check=check)
+    assert caught.value.kind == "release"
+    assert not (tmp_path / "cache").exists()
+    outcome = build(release=str(folder), bytecode=False)
+    assert outcome.changed, "an image without the serving runtime may hold any release"
+
+
+@pytest.mark.parametrize("form", ["litert", "onnx"])
+def test_a_release_that_can_be_served_is_built(
+    tmp_path: Path, build: Build, make_release: MakeRelease, runtime: Path, form: str
+) -> None:
+    release = make_release(b"model")
+    manifest = json.loads((release / "release.json").read_text())
+    folder = tmp_path / "compressed"
+    release.rename(folder)
+    (folder / "release.json").write_text(json.dumps({**manifest, "model": {"format": form}}))
+    assert build(release=str(folder), runtime=str(runtime), bytecode=False).changed
