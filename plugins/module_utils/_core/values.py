@@ -72,3 +72,8 @@ def variables(given: t.Mapping[t.Any, t.Any] | None, option: str) -> dict[str, s
                 "with a digit, 253 characters at most"
             )
     return texts(given, option)
+
+
+def is_integer(value: t.Any) -> bool:
+    """Whether *value* is an integer; a boolean, which Python counts as one, is not."""
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -21,6 +21,7 @@ import urllib.parse
 from .._core.content import canonical_json, is_digest, sha256_bytes
 from .._core.errors import ModelshipError
 from .._core.files import explained
+from .._core.values import is_integer
 from .http import Answer
 from .safetensors import is_safetensors, numbers, read_tensors
 
@@ -311,7 +312,7 @@ def _differs(
 
 def _difference(one: float, other: float) -> float:
     """Return the absolute difference; NaN equals NaN alone, and an infinity itself alone."""
-    if one == other or (one != one and other != other):
+    if one == other or (math.isnan(one) and math.isnan(other)):
         return 0.0
     difference = abs(one - other)
     return difference if math.isfinite(difference) else math.inf
@@ -341,7 +342,7 @@ def _inferred(value: t.Any, binary: memoryview, expected: dict[str, Tensor]) -> 
         parameters = item.get("parameters")
         size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
         if size is not None:
-            if type(size) is not int or not 0 <= size <= len(binary):
+            if not is_integer(size) or not 0 <= size <= len(binary):
                 raise ModelshipError(f"output '{name}' has binary_data_size {size!r}, but {len(binary)} bytes follow")
             try:
                 content[name] = numbers(str(item.get("datatype")), binary[:size])

@@ -16,6 +16,8 @@ import struct
 import sys
 import typing as t
 
+from .._core.values import is_integer
+
 #: Data types of the Open Inference Protocol V2 by their names in safetensors, with their size in bytes.
 DATATYPES = {
     "BOOL": ("BOOL", 1),
@@ -77,7 +79,7 @@ def _tensor(name: str, entry: t.Mapping[str, t.Any], buffer: memoryview) -> Stor
         raise ValueError(f"'{name}' has the dtype {entry['dtype']!r}, which is not supported")
     datatype, size = DATATYPES[entry["dtype"]]
     shape, offsets = tuple(entry["shape"]), tuple(entry["data_offsets"])
-    if len(offsets) != 2 or any(type(number) is not int for number in (*shape, *offsets)):
+    if len(offsets) != 2 or not all(map(is_integer, (*shape, *offsets))):
         raise ValueError(f"'{name}' has a shape or offsets that are not integers")
     begin, end = offsets
     if min(shape, default=0) < 0 or not 0 <= begin <= end <= len(buffer) or end - begin != math.prod(shape) * size:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from .._core.values import is_integer
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -99,7 +101,7 @@ def is_descriptor(value: t.Any) -> bool:
     return (
         isinstance(value, dict)
         and isinstance(value.get("digest"), str)
-        and type(value.get("size")) is int
+        and is_integer(value.get("size"))
         and value["size"] >= 0
         and isinstance(value.get("mediaType"), str)
     )
