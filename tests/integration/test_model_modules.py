@@ -58,7 +58,7 @@ x = numpy.clip(zoom(digits.images[-300:], (1, 3.5, 3.5), order=1) * (255 / 16), 
 numpy.savez(sys.argv[1], x=x[..., numpy.newaxis].astype("float32"), y=digits.target[-300:])
 """
 #: A run of many epochs, to be interrupted.
-LONG = {"epochs": 60}
+LONG = {"epochs": 300}
 
 
 class Task(t.NamedTuple):
@@ -442,7 +442,7 @@ def test_an_interrupted_training_stops_at_once_and_continues_in_the_next_run(lin
             start_new_session=True,
         )
         try:
-            assert wait_until(lambda: "epoch 2/60" in log.read_text()), log.read_text()
+            assert wait_until(lambda: "epoch 2/300" in log.read_text()), log.read_text()
             assert working(line.project)
             playbook.send_signal(signal.SIGINT)
             playbook.wait(timeout=60)
@@ -450,8 +450,8 @@ def test_an_interrupted_training_stops_at_once_and_continues_in_the_next_run(lin
         finally:
             playbook.kill()
             playbook.wait()
-    assert "epoch 60/60" not in log.read_text()
+    assert "epoch 300/300" not in log.read_text()
     finished = line.train(parameters=LONG)
     assert finished.result["changed"]
     assert "from the last checkpoint" in finished.output
-    assert "epoch 1/60" not in finished.output
+    assert "epoch 1/300" not in finished.output

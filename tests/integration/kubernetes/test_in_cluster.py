@@ -45,7 +45,7 @@ def _utils() -> str:
     folder = ROOT / "plugins" / "module_utils"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("utils/__init__.py", "")
-        for part in ("_core", "_kubernetes", "_deployment"):
+        for part in ("_core", "_http", "_kubernetes", "_deployment"):
             for path in sorted((folder / part).glob("*.py")):
                 archive.write(path, f"utils/{Path(part) / path.name}")
     return base64.b64encode(packed.getvalue()).decode()
