@@ -79,7 +79,7 @@ options:
             description:
               - An apt source in place of the host's; a URI, or a whole line that begins with C(deb).
               - It is then the only one, so name a mirror that has the security updates too. A mirror of one day, as
-                C(deb [check-valid-until=no] https://snapshot.debian.org/archive/debian/20261101T000000Z trixie main),
+                C(deb [check-valid-until=no] https://mirror.example.com/debian/20261101T000000Z trixie main),
                 makes the same base anywhere without a C(lock).
             type: str
           max_age:

@@ -46,7 +46,7 @@ WITH_SECRET = [
     f"- name: DB_PASSWORD\n  value: {SECRET}\n",
     f"<db><password>{SECRET}</password></db>",
     f'<add key="db.password" value="{SECRET}"/>',
-    f"//registry.npmjs.org/:_authToken={SECRET}\n",
+    f"//registry.example.com/:_authToken={SECRET}\n",
     f"tls: |\n  -----BEGIN PRIVATE KEY-----\n  {SECRET}\n  -----END PRIVATE KEY-----\nb: 2\n",
     json.dumps({"auths": {"registry.example": {"auth": base64.b64encode(f"ci:{SECRET}".encode()).decode()}}}),
     "ghp_" + SECRET * 4,
