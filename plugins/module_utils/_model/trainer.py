@@ -157,6 +157,8 @@ class Trainer:
         # Ansible's own settings for its modules are not the trainer's
         variables.pop("PYTHONHOME", None)
         variables["PYTHONUNBUFFERED"] = "1"
+        # skl2onnx orders parts of a model by sets: the same inputs are to give the same bytes
+        variables["PYTHONHASHSEED"] = "0"
         variables.update(self.environment)
         if self.path:
             inherited = variables.get("PYTHONPATH")
