@@ -13,6 +13,7 @@ import typing as t
 import urllib.parse
 
 from .._core.errors import ModelshipError
+from .._http import origin
 from .._http.proxy import find_proxy
 from .._http.tls import client_context, load_client_certificate
 from .credentials import Credentials, Headers
@@ -92,12 +93,7 @@ class Access:
     @property
     def is_loopback(self) -> bool:
         """Whether the server is on this machine, as C(kubectl proxy) is."""
-        import ipaddress
-
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return origin.is_loopback(self.host)
 
     def check_confidential(self, what: str) -> None:
         """Refuse to send the credentials *what* where TLS does not protect them.
